@@ -1,0 +1,77 @@
+{#
+    Writes a model to the Delta table <lake>/<schema>/<model>. Settings:
+
+    incremental_strategy   none: the whole table is overwritten.
+                           merge: rows of equal `unique_key` (nulls are equal) are updated, others inserted.
+                           replace_partitions: every partition (`partition_by`) that the new rows touch is replaced.
+    unique_key             column or list of columns, for merge.
+    partition_by           column or list of columns that the table is partitioned by.
+    contract               enforced: names and types before the write, not_null and check while it runs.
+#}
+{% materialization delta, adapter='duckdb', supported_languages=['sql'] %}
+    {%- set target_relation = this.incorporate(type='view') -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- set write_request = delta_write_request() -%}
+    {%- do adapter.store_relation('delta_lake', target_relation, [], '', 'delta', write_request) -%}
+    {%- set written = write_request['result'] -%}
+
+    {%- set message = 'DELTA v' ~ written['version'] ~ ', ' ~ written['rows'] ~ ' rows' -%}
+    {% call noop_statement('main', message, 'DELTA', written['rows']) -%}
+        {{ write_request['sql'] }}
+    {%- endcall %}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+
+{# What the plugin needs to know of this model; it puts the version and the number of rows into `result`. #}
+{% macro delta_write_request() %}
+    {%- set contract = config.get('contract') -%}
+    {%- set not_null = [] -%}
+    {%- set checks = [] -%}
+    {%- set query = compiled_code -%}
+    {%- if contract and contract.enforced -%}
+        {{ get_assert_columns_equivalent(query) }}
+        {%- set query = get_select_subquery(query) -%}
+        {%- for column in model['columns'].values() -%}
+            {%- for constraint in column['constraints'] -%}
+                {%- do delta_add_constraint(constraint, [column['name']], not_null, checks) -%}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- for constraint in model['constraints'] -%}
+            {%- do delta_add_constraint(constraint, constraint.columns, not_null, checks) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return({
+        'node': model['unique_id'],
+        'sql': query,
+        'strategy': config.get('incremental_strategy'),
+        'is_incremental': is_incremental(),
+        'unique_key': config.get('unique_key'),
+        'partition_by': config.get('partition_by'),
+        'not_null': not_null,
+        'checks': checks,
+        'result': {},
+    }) }}
+{% endmacro %}
+
+
+{% macro delta_add_constraint(constraint, columns, not_null, checks) %}
+    {%- if constraint.type == 'not_null' -%}
+        {%- do not_null.extend(columns) -%}
+    {%- elif constraint.type == 'check' -%}
+        {%- do checks.append(constraint.expression) -%}
+    {%- else -%}
+        {%- do exceptions.raise_compiler_error(
+            'constraint ' ~ constraint.type ~ ' of ' ~ model['name'] ~ ' cannot be enforced while a Delta table is '
+            ~ 'written: use a data test instead'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,94 @@
+"""The Calendar component: the factory's days, its daily run, and its monitoring."""
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.naming import (
+    CADENCE_TAG,
+    DAILY,
+    DAILY_JOB,
+    DAILY_SCHEDULE,
+    MONITOR_JOB,
+    MONITOR_SCHEDULE,
+    MONITORED_TAG,
+    range_tags,
+)
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.resources import ClockResource
+
+
+class Calendar(DeclaredComponent[CalendarSpec]):
+    """The days of the factory, the daily run over them, and the hourly run of all checks."""
+
+    spec_model = CalendarSpec
+
+    def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The `daily` and `monitor` jobs with their schedules."""
+        daily = dg.define_asset_job(
+            DAILY_JOB,
+            selection=dg.AssetSelection.tag(CADENCE_TAG, DAILY),
+            partitions_def=build_partitions(self.spec),
+            description="Sources, dbt models, predictions and their checks, for a day or a range of days in one run.",
+            executor_def=dg.in_process_executor,
+        )
+        monitor = dg.define_asset_job(
+            MONITOR_JOB,
+            selection=dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks(),
+            description="The checks of all model lines, and nothing else.",
+            executor_def=dg.in_process_executor,
+        )
+        monitoring = dg.ScheduleDefinition(
+            name=MONITOR_SCHEDULE,
+            job=monitor,
+            cron_schedule="15 * * * *",
+            execution_timezone=self.spec.timezone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Judges every model line hourly, so that a check fails even when nothing is materialized.",
+        )
+        return dg.Definitions(jobs=[daily, monitor], schedules=[_build_daily_schedule(self.spec), monitoring])
+
+
+def find_calendar(context: dg.ComponentLoadContext) -> CalendarSpec | None:
+    """The calendar of the defs folder that is being loaded; None when it has none, or a broken one."""
+    calendars = context.component_tree.get_all_components(of_type=Calendar)
+    return calendars[0].declared if calendars else None
+
+
+def build_partitions(spec: CalendarSpec) -> dg.DailyPartitionsDefinition:
+    """The daily partitions of the calendar, keyed YYYY-MM-DD."""
+    end = spec.end.isoformat() if spec.end else None
+    return dg.DailyPartitionsDefinition(start_date=spec.start.isoformat(), end_date=end, timezone=spec.timezone)
+
+
+def closed_days(spec: CalendarSpec, now: datetime) -> tuple[date, date] | None:
+    """First and last day that the daily run of `now` takes in; None before the first day has closed."""
+    last = now.astimezone(ZoneInfo(spec.timezone)).date() - timedelta(days=1)
+    if spec.end is not None:
+        last = min(last, spec.end - timedelta(days=1))
+    if last < spec.start:
+        return None
+    return max(spec.start, last - timedelta(days=spec.lookback_days - 1)), last
+
+
+def _build_daily_schedule(spec: CalendarSpec) -> dg.ScheduleDefinition:
+    hour, minute = spec.daily_at.split(":")
+
+    @dg.schedule(
+        name=DAILY_SCHEDULE,
+        job_name=DAILY_JOB,
+        cron_schedule=f"{int(minute)} {int(hour)} * * *",
+        execution_timezone=spec.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Takes in the days that have closed, and looks back for late files.",
+    )
+    def daily_schedule(clock: ClockResource) -> dg.RunRequest | dg.SkipReason:
+        days = closed_days(spec, clock.open().now())
+        if days is None:
+            return dg.SkipReason(f"no day has closed yet: the calendar starts on {spec.start}")
+        first, last = days
+        return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first.isoformat(), last.isoformat()))
+
+    return daily_schedule

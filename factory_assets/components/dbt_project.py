@@ -1,0 +1,135 @@
+"""The DbtProject component: the analysts' dbt project as assets, with its tests as asset checks.
+
+`dbt build` on the command line and a run in Dagster do the same: the same project, profile, plugin and materialization.
+The events of dbt's own logger become Dagster events through dagster-dbt.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+from pydantic import BaseModel, ConfigDict, Field
+
+from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.naming import DAILY_TAGS, bronze_key, table_key
+from factory_assets.contracts.declarations import Problem
+from factory_assets.resources import LakeResource
+from factory_assets.settings import FactorySettings
+from factory_assets.storage.dbt_runs import DbtOutcome, DbtParseError, DbtRuns
+
+_TABLES = ("model", "snapshot", "seed")
+
+
+class DbtProjectSpec(BaseModel):
+    """Where the dbt project lies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(default="dbt_project", description="Folder of dbt_project.yml, from the project's root.")
+
+
+class DbtProject(DeclaredComponent[DbtProjectSpec]):
+    """One dbt project over the lake. Its sources are the bronze tables of the same name."""
+
+    spec_model = DbtProjectSpec
+
+    @classmethod
+    def find_problems(cls, spec: DbtProjectSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
+        """A project that is missing or does not parse is broken by itself; models of it then fail to load by name."""
+        project = context.project_root / spec.path
+        if not (project / "dbt_project.yml").is_file():
+            return [Problem(file, 1, "path", f"{project} has no dbt_project.yml: write the folder of the dbt project")]
+        try:
+            build_runs(project).read_manifest()
+        except DbtParseError as error:
+            return [Problem(file, 1, "path", str(error))]
+        return []
+
+    def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """One multi-asset over the whole project, of which any subset can be run."""
+        runs = build_runs(context.project_root / self.spec.path)
+        return dg.Definitions(assets=[_build_assets(runs, runs.read_manifest())])
+
+
+class FactoryTranslator(DagsterDbtTranslator):
+    """Keys of dbt nodes are the folders of their Delta tables: `marts/fct_flight`, `bronze/flights`."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """The table's folder below the lake's root."""
+        if dbt_resource_props["resource_type"] == "source":
+            return bronze_key(dbt_resource_props["name"])
+        return table_key(dbt_resource_props["schema"], dbt_resource_props["name"])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The layer: staging, marts or features."""
+        return str(dbt_resource_props["schema"])
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """dbt's own tags, and the daily cadence."""
+        return {**super().get_tags(dbt_resource_props), **DAILY_TAGS}
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """What the analyst wrote, without the SQL that the UI shows anyway."""
+        return str(dbt_resource_props.get("description") or "")
+
+
+def build_runs(project: Path) -> DbtRuns:
+    """dbt over `project`, with this installation's lake."""
+    settings = FactorySettings()
+    return DbtRuns(project, settings.data / "dbt", settings.lake)
+
+
+def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
+    translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool="dbt")
+    def dbt_project(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        outcome = DbtRuns(runs.project, runs.work, lake.root).build(_select(context, manifest, translator))
+        yield from _to_dagster(context, outcome, manifest, translator, lake)
+        if not outcome.success:
+            raise dg.Failure("dbt build failed:\n" + "\n".join(outcome.failures), allow_retries=False)
+
+    return dbt_project.map_asset_specs(
+        lambda spec: spec.replace_attributes(
+            kinds={"dbt", "delta"}, freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36))
+        )
+    )
+
+
+def _select(
+    context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+) -> list[str]:
+    """dbt selectors of the selected assets; none when that is the whole project."""
+    names = {
+        translator.get_asset_key(node): ".".join(node["fqn"])
+        for node in manifest["nodes"].values()
+        if node["resource_type"] in _TABLES
+    }
+    selected = context.selected_asset_keys
+    return [] if selected >= set(names) else sorted(name for key, name in names.items() if key in selected)
+
+
+def _to_dagster(
+    context: dg.AssetExecutionContext,
+    outcome: DbtOutcome,
+    manifest: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    lake: LakeResource,
+) -> Iterator[Any]:
+    store = lake.open()
+    for raw in outcome.events:
+        event = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+        for dagster_event in event.to_default_asset_events(manifest, translator, context):
+            if isinstance(dagster_event, dg.Output):
+                props = manifest["nodes"][raw["data"]["node_info"]["unique_id"]]
+                pinned = store.find(translator.get_asset_key(props).to_user_string())
+                if pinned is not None:
+                    context.add_output_metadata(
+                        {"delta_version": str(pinned.version), "dagster/row_count": pinned.row_count},
+                        output_name=dagster_event.output_name,
+                    )
+            yield dagster_event

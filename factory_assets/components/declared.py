@@ -1,0 +1,119 @@
+"""What every component of the factory shares: its declaration is checked strictly, and a wrong one harms only itself.
+
+Dagster's own YAML reading lets a duplicate key win, and one wrong file takes the whole code location down. So the file is
+read again here, with its lines; what is wrong becomes one visible broken asset, and everything else still loads.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import dagster as dg
+from dagster.components.core.defs_module import ComponentPath, find_defs_or_component_yaml
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, create_model, model_validator
+
+from factory_assets.components.naming import BROKEN_GROUP, broken_key
+from factory_assets.contracts.declarations import DeclarationError, Problem, read_declaration
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+class DeclaredComponent(dg.Component, Generic[Spec]):
+    """A component whose attributes are one spec of `contracts`."""
+
+    spec_model: ClassVar[type[BaseModel]]
+
+    def __init__(self, spec: Spec | None, place: str, problems: list[Problem]) -> None:
+        self.declared = spec
+        self.place = place
+        self.problems = problems
+
+    @property
+    def spec(self) -> Spec:
+        """The checked spec.
+
+        Raises:
+            DeclarationError: when the declaration is broken.
+        """
+        if self.declared is None:
+            raise DeclarationError(self.problems)
+        return self.declared
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The spec as a schema for editors and `dg check yaml`, which at load lets `load` do the judging."""
+        return _tolerant(cls.spec_model)
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Reads the declaration again from its file, strictly."""
+        path, document = _find_file(context)
+        shown = _shown_path(path, context)
+        try:
+            spec: Any = read_declaration(path.read_text(encoding="utf-8"), shown, document, cls.spec_model)
+        except DeclarationError as error:
+            return cls(None, path.parent.name, error.problems)
+        return cls(spec, path.parent.name, cls.find_problems(spec, shown, context))
+
+    @classmethod
+    def find_problems(cls, spec: Any, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
+        """What the spec alone cannot know, such as a feature set that does not exist."""
+        return []
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions of a sound declaration, or the one asset that shows what is wrong."""
+        if self.problems:
+            return build_broken_defs(self.place, self.problems)
+        return self.build_sound_defs(context)
+
+    @abstractmethod
+    def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions, given that `spec` is sound."""
+
+
+def build_broken_defs(place: str, problems: list[Problem]) -> dg.Definitions:
+    """One red asset in the group `broken`, whose check says file, line, key and remedy."""
+    message = "\n".join(str(problem) for problem in problems)
+    dg.get_dagster_logger().error("a declaration is not loaded:\n%s", message)
+    key = broken_key(place)
+    listed = "\n".join(f"- `{problem}`" for problem in problems)
+
+    @dg.asset_check(asset=key, name="declaration_is_sound", description="Whether the declaration can be used.")
+    def declaration_is_sound() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description=message, metadata={"problems": dg.MetadataValue.md(listed)})
+
+    spec = dg.AssetSpec(
+        key,
+        group_name=BROKEN_GROUP,
+        kinds={"broken"},
+        description=f"This declaration is not loaded until it is mended:\n\n{listed}",
+        metadata={"problems": dg.MetadataValue.md(listed)},
+    )
+    return dg.Definitions(assets=[spec], asset_checks=[declaration_is_sound])
+
+
+def _tolerant(model: type[BaseModel]) -> type[BaseModel]:
+    def accept(cls: Any, value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            return cls.model_construct()
+
+    validators: dict[str, Any] = {"accept": model_validator(mode="wrap")(classmethod(accept))}
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __validators__=validators)
+
+
+def _find_file(context: dg.ComponentLoadContext) -> tuple[Path, int]:
+    path = find_defs_or_component_yaml(context.path)
+    if path is None:
+        raise FileNotFoundError(f"no defs.yaml in {context.path}")
+    location = context.component_path
+    document = location.instance_key if isinstance(location, ComponentPath) else 0
+    return path, int(document or 0)
+
+
+def _shown_path(path: Path, context: dg.ComponentLoadContext) -> str:
+    try:
+        return path.relative_to(context.project_root).as_posix()
+    except ValueError:
+        return str(path)

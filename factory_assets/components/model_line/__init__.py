@@ -1,0 +1,5 @@
+"""The ModelLine component: one declaration becomes training set, models, predictions, checks, a retrain job and its sensor."""
+
+from factory_assets.components.model_line.component import ModelLine
+
+__all__ = ["ModelLine"]

@@ -1,0 +1,68 @@
+"""The asset checks of a line: one key a kind, with numbers, a picture, and the evidence that the sensor acts on."""
+
+from typing import Any
+
+import dagster as dg
+
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.naming import models_key, predictions_key
+from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
+from factory_assets.contracts.names import format_duration
+from factory_assets.core.plots import image_markdown
+from factory_assets.lines.judging import Judgement, judge
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+
+CHAMPION_METADATA = "champion_version"
+DATA_AS_OF_METADATA = "data_as_of"
+
+
+def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
+    """The key of each check of the line: the model's age belongs to the models, the rest to the predictions."""
+    predictions, models = predictions_key(spec.name), models_key(spec.name)
+    return {
+        "data_freshness": dg.AssetCheckKey(predictions, "data_freshness"),
+        "model_age": dg.AssetCheckKey(models, "model_age"),
+        "feature_drift": dg.AssetCheckKey(predictions, "feature_drift"),
+        "prediction_drift": dg.AssetCheckKey(predictions, "prediction_drift"),
+    }
+
+
+def build_checks(spec: ModelLineSpec) -> list[dg.AssetChecksDefinition]:
+    """The four checks of a line."""
+    return [_build_check(spec, kind, key) for kind, key in check_keys(spec).items()]
+
+
+def _build_check(spec: ModelLineSpec, kind: CheckKind, key: dg.AssetCheckKey) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=key.asset_key, name=key.name, description=_describe_check(spec, kind))
+    def check(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> dg.AssetCheckResult:
+        judgement = judge(open_stores(spec, lake, mlflow), kind, clock.open().now(), context.run.run_id)
+        return dg.AssetCheckResult(
+            passed=judgement.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=judgement.summary,
+            metadata=_metadata(judgement),
+        )
+
+    return check
+
+
+def _metadata(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "picture": dg.MetadataValue.md(image_markdown(judgement.picture, judgement.summary)),
+        **judgement.numbers,
+        CHAMPION_METADATA: judgement.champion_version,
+        DATA_AS_OF_METADATA: dg.MetadataValue.timestamp(judgement.data_as_of_utc),
+    }
+
+
+def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
+    freshness, drift = spec.freshness, spec.drift
+    window = format_duration(drift.window)
+    return {
+        "data_freshness": f"The newest feature row is at most {format_duration(freshness.data_max_lag)} old, by event time.",
+        "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.",
+        "feature_drift": f"Features of the last {window} are as at training ({drift.measure} up to {drift.threshold}).",
+        "prediction_drift": f"Scores of the last {window} are as on the holdout ({drift.measure} up to {drift.threshold}).",
+    }[kind]

@@ -1,0 +1,59 @@
+"""Assembles the definitions of one model line."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from factory_assets.components.calendar import build_partitions, find_calendar
+from factory_assets.components.dbt_project import DbtProject
+from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.model_line.checks import build_checks
+from factory_assets.components.model_line.predictions import build_predictions_asset
+from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
+from factory_assets.components.model_line.training import build_models_asset, build_training_set_asset
+from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.model_line import ModelLineSpec
+
+FEATURES_FOLDER = Path("models/features")
+MARTS_FOLDER = Path("models/marts")
+
+
+class ModelLine(DeclaredComponent[ModelLineSpec]):
+    """One registered model with its feature set, label, gate, checks and retrain policy."""
+
+    spec_model = ModelLineSpec
+
+    @classmethod
+    def find_problems(cls, spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
+        """The feature set and the label's mart must be models of the dbt project, and there must be a calendar."""
+        problems = []
+        if find_calendar(context) is None:
+            problems.append(Problem(file, 1, "", "there is no calendar: add defs/calendar/defs.yaml"))
+        projects = context.component_tree.get_all_components(of_type=DbtProject)
+        roots = [context.project_root / project.spec.path for project in projects if not project.problems]
+        for key, name, folder in (
+            ("feature_set", spec.feature_set, FEATURES_FOLDER),
+            ("label.model", spec.label.model, MARTS_FOLDER),
+        ):
+            known = sorted(path.stem for root in roots for path in (root / folder).rglob("*.sql"))
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: there are {listed}"))
+        return problems
+
+    def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Three assets, four checks, one job, one sensor; never anything for a single segment."""
+        calendar = find_calendar(context)
+        if calendar is None:
+            raise LookupError("a model line needs a calendar")
+        partitions = build_partitions(calendar)
+        return dg.Definitions(
+            assets=[
+                build_training_set_asset(self.spec),
+                build_models_asset(self.spec),
+                build_predictions_asset(self.spec, partitions),
+            ],
+            asset_checks=build_checks(self.spec),
+            jobs=[build_retrain_job(self.spec, partitions)],
+            sensors=[build_retraining_sensor(self.spec, calendar)],
+        )

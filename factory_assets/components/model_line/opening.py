@@ -1,0 +1,10 @@
+"""Opens the stores of a line from Dagster's resources."""
+
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.lines.stores import LineStores
+from factory_assets.resources import LakeResource, MlflowResource
+
+
+def open_stores(spec: ModelLineSpec, lake: LakeResource, mlflow: MlflowResource) -> LineStores:
+    """The storage objects of one line; nothing connects yet."""
+    return LineStores(spec, lake.open(), lake.artefacts(), mlflow.open())

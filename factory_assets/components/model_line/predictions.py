@@ -1,0 +1,59 @@
+"""The asset `<line>/predictions`: days scored by the champion."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.lines.scoring import score_days
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+
+
+def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """One asset, a partition a day, any range of days in one run."""
+
+    @dg.asset(
+        key=predictions_key(spec.name),
+        deps=[table_key("features", spec.feature_set), models_key(spec.name)],
+        description=f"Scores of {spec.name}, one row per {', '.join(spec.entity)}, replaced day by day.",
+        group_name=spec.name,
+        kinds={"delta"},
+        owners=list(spec.owners) or None,
+        tags=line_tags(spec.name, DAILY),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
+        output_required=False,
+    )
+    def predictions(
+        context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        window = context.partition_time_window
+        outcome = score_days(
+            open_stores(spec, lake, mlflow),
+            [date.fromisoformat(key) for key in context.partition_keys],
+            window.start.astimezone(UTC),
+            window.end.astimezone(UTC),
+            partitions.timezone,
+            clock.open().now(),
+            context.run_id,
+        )
+        if outcome is None:
+            context.log.warning(f"{spec.name} has no champion yet: nothing was scored. Run {spec.name}__retrain first.")
+            return
+        yield dg.MaterializeResult(
+            metadata={
+                "rows_scored": outcome.rows,
+                "mean_score": outcome.mean_score,
+                "model_version": outcome.model_version,
+                "feature_set_version": str(outcome.feature_set_version),
+                "delta_version": str(outcome.table_version),
+            },
+            data_version=dg.DataVersion(f"delta-{outcome.table_version}"),
+        )
+
+    return predictions

@@ -1,0 +1,161 @@
+"""The retrain job of a line, and the sensor that requests it when a check has failed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from factory_assets.components.calendar import closed_days
+from factory_assets.components.model_line.check_history import read_failed_checks
+from factory_assets.components.model_line.checks import check_keys
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.naming import (
+    ATTEMPT_TAG,
+    CAUSE_TAG,
+    CHECK_TAG_PREFIX,
+    LINE_TAG,
+    REQUEST_TAG,
+    models_key,
+    predictions_key,
+    range_tags,
+    retrain_job,
+    retrain_sensor,
+    training_set_key,
+)
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.reports import LedgerEntry, RetrainDecision
+from factory_assets.core.retraining import decide_retraining
+from factory_assets.lines.stores import LineStores
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+
+SENSOR_INTERVAL_SECONDS = 30
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_LOST = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+
+
+def build_retrain_job(
+    spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition
+) -> UnresolvedAssetJobDefinition:
+    """Training set, models, the newest days scored again, and all checks again, in that order.
+
+    It does not rebuild the feature set: the evidence that started the retrain stays, and ends with a new verdict.
+    """
+    return dg.define_asset_job(
+        retrain_job(spec.name),
+        selection=dg.AssetSelection.assets(
+            training_set_key(spec.name), models_key(spec.name), predictions_key(spec.name)
+        ),
+        partitions_def=partitions,
+        tags={LINE_TAG: spec.name},
+        description=f"Retrains {spec.name}, lets the gate decide, scores the newest days again and checks again.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.SensorDefinition:
+    """Acts on failed checks through `decide_retraining`; the ledger is written before the run is asked for.
+
+    Killed between the two, the next tick finds the request without a run and asks again under the same run key, which
+    Dagster never starts twice.
+    """
+
+    @dg.sensor(
+        name=retrain_sensor(spec.name),
+        job_name=retrain_job(spec.name),
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts {retrain_job(spec.name)} when {', '.join(spec.retrain.on)} failed; once for each cause.",
+    )
+    def retraining_sensor(
+        context: dg.SensorEvaluationContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        stores = open_stores(spec, lake, mlflow)
+        now = clock.open().now()
+        decision = _decide(context.instance, stores, now)
+        days = _days_to_score(spec, calendar, now)
+        if not decision.request or days is None:
+            return dg.SkipReason(decision.reason)
+        stores.ledger.record(_requested(spec, decision, now))
+        return dg.RunRequest(run_key=decision.run_key, tags={**_explain(decision), **range_tags(*days)})
+
+    return retraining_sensor
+
+
+def _decide(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> RetrainDecision:
+    spec = stores.spec
+    record_lost_runs(instance, stores)
+    champion = stores.versions.champion(spec.name)
+    serving = champion.version if champion else 0
+    # A failure of a model that no longer serves was answered by whatever replaced it.
+    keys = check_keys(spec).items()
+    failed = [check for check in read_failed_checks(instance, keys) if check.champion_version == serving]
+    entries = stores.ledger.entries(spec.name)
+    active = _find_active_run(instance, spec)
+    return decide_retraining(spec.name, spec.retrain, failed, entries, now, datetime.now(UTC), active)
+
+
+def record_lost_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
+    """A requested run that failed or was cancelled is written down as a failed attempt, so that it is tried again."""
+    entries = stores.ledger.entries(stores.spec.name)
+    answered = {entry.run_key for entry in entries if entry.state != "requested"}
+    for entry in entries:
+        if entry.run_key in answered:
+            continue
+        runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
+        if runs and all(run.status in _LOST for run in runs):
+            reason = f"run {runs[0].run_id} ended as {runs[0].status.value.lower()}"
+            lost = replace(entry, state="failed", recorded_at_utc=datetime.now(UTC), reason=reason, run_id=runs[0].run_id)
+            stores.ledger.record(lost)
+
+
+def _find_active_run(instance: dg.DagsterInstance, spec: ModelLineSpec) -> str | None:
+    runs = instance.get_runs(
+        dg.RunsFilter(job_name=retrain_job(spec.name), tags={LINE_TAG: spec.name}, statuses=_UNFINISHED), limit=1
+    )
+    return runs[0].run_id if runs else None
+
+
+def _days_to_score(spec: ModelLineSpec, calendar: CalendarSpec, now: datetime) -> tuple[str, str] | None:
+    """The drift window's days, so that the new champion's scores are what the next drift check sees."""
+    closed = closed_days(calendar, now)
+    if closed is None:
+        return None
+    last = closed[1]
+    window_start = (now - spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
+    first = max(calendar.start, min(last, window_start))
+    return first.isoformat(), last.isoformat()
+
+
+def _requested(spec: ModelLineSpec, decision: RetrainDecision, now: datetime) -> LedgerEntry:
+    return LedgerEntry(
+        line=spec.name,
+        run_key=decision.run_key,
+        attempt=decision.attempt,
+        causes=decision.causes,
+        state="requested",
+        at_utc=now,
+        recorded_at_utc=datetime.now(UTC),
+        reason=decision.reason,
+    )
+
+
+def _explain(decision: RetrainDecision) -> Mapping[str, str]:
+    """Tags that answer on the runs page: why this run, which evaluation said so, the how manieth try."""
+    evaluations = {f"{CHECK_TAG_PREFIX}{check.check}": f"{check.evaluation_id}@{check.run_id}" for check in decision.checks}
+    return {
+        REQUEST_TAG: decision.run_key,
+        ATTEMPT_TAG: str(decision.attempt),
+        CAUSE_TAG: " ".join(decision.causes),
+        **evaluations,
+    }

@@ -1,0 +1,116 @@
+"""The assets `<line>/training_set` and `<line>/models`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.naming import (
+    ATTEMPT_TAG,
+    CAUSE_TAG,
+    ON_RETRAIN,
+    REQUEST_TAG,
+    line_tags,
+    models_key,
+    table_key,
+    training_set_key,
+)
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.core.plots import image_markdown
+from factory_assets.lines.training import TrainingOutcome, train_line
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+
+
+def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
+    """Features as they were at the moment of prediction, joined to labels known by now."""
+
+    @dg.asset(
+        key=training_set_key(spec.name),
+        deps=[table_key("features", spec.feature_set), table_key("marts", spec.label.model)],
+        description=f"Rows that {spec.name} may learn from: features as of {spec.as_of}, labels only once known.",
+        group_name=spec.name,
+        kinds={"delta"},
+        owners=list(spec.owners) or None,
+        tags=line_tags(spec.name, ON_RETRAIN),
+    )
+    def training_set(lake: LakeResource, mlflow: MlflowResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
+        built = open_stores(spec, lake, mlflow).training_sets.build(clock.open().now())
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": built.table.row_count,
+                "delta_version": str(built.table.version),
+                "feature_set_version": str(built.feature_set.version),
+                "label_version": str(built.labels.version),
+                "as_known_at": dg.MetadataValue.timestamp(built.as_known_at_utc),
+            },
+            data_version=dg.DataVersion(f"delta-{built.table.version}"),
+        )
+
+    return training_set
+
+
+def build_models_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
+    """Fits, evaluates, records and gates; the ledger is told what came of it."""
+
+    @dg.asset(
+        key=models_key(spec.name),
+        deps=[training_set_key(spec.name)],
+        description=spec.description or f"Trained models of {spec.name}; the gate decides which one serves.",
+        group_name=spec.name,
+        kinds={"sklearn", "mlflow"},
+        owners=list(spec.owners) or None,
+        tags=line_tags(spec.name, ON_RETRAIN),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.freshness.model_max_age, timedelta(hours=1))),
+    )
+    def models(
+        context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> dg.MaterializeResult[Any]:
+        stores = open_stores(spec, lake, mlflow)
+        now = clock.open().now()
+        outcome = train_line(stores, now, context.run_id)
+        stores.ledger.record(_ledger_entry(spec, context.run, outcome, now))
+        return dg.MaterializeResult(
+            metadata=_describe(outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
+            data_version=dg.DataVersion(f"v{outcome.version.version}"),
+        )
+
+    return models
+
+
+def _ledger_entry(spec: ModelLineSpec, run: dg.DagsterRun, outcome: TrainingOutcome, now: datetime) -> LedgerEntry:
+    """How this run resolves its request; a run started by hand is a request of its own."""
+    causes = tuple(cause for cause in run.tags.get(CAUSE_TAG, "").split(" ") if cause)
+    return LedgerEntry(
+        line=spec.name,
+        run_key=run.tags.get(REQUEST_TAG, f"{spec.name}:by-hand:{outcome.version.cycle[:12]}"),
+        attempt=int(run.tags.get(ATTEMPT_TAG, "1")),
+        causes=causes or ("by_hand",),
+        state="promoted" if outcome.decision.promote else "kept_champion",
+        at_utc=now,
+        recorded_at_utc=datetime.now(UTC),
+        reason=outcome.decision.reason,
+        run_id=run.run_id,
+    )
+
+
+def _describe(outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
+    version = outcome.version
+    evaluation = version.evaluation
+    return {
+        "version": version.version,
+        "promoted": outcome.decision.promote,
+        "gate": outcome.decision.reason,
+        "cause": cause,
+        "fitted": outcome.fitted,
+        **{name: value for name, value in evaluation.scores.items()},
+        f"baseline_{evaluation.metric}": evaluation.baseline[evaluation.metric],
+        f"dummy_{evaluation.metric}": evaluation.dummy[evaluation.metric],
+        "mlflow_run_id": version.mlflow_run_id,
+        "artefact_sha256": version.artefact_sha256,
+        **{
+            name.removesuffix(".png"): dg.MetadataValue.md(image_markdown(png, name))
+            for name, png in outcome.pictures.items()
+        },
+    }

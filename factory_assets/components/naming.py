@@ -1,0 +1,76 @@
+"""The one place where keys, groups, tags, jobs and sensors get their names."""
+
+import dagster as dg
+
+DAILY_JOB = "daily"
+DAILY_SCHEDULE = "daily_schedule"
+MONITOR_JOB = "monitor"
+MONITOR_SCHEDULE = "monitor_schedule"
+
+SOURCES_GROUP = "sources"
+BROKEN_GROUP = "broken"
+
+CADENCE_TAG = "factory/cadence"
+DAILY = "daily"
+ON_RETRAIN = "on_retrain"
+DAILY_TAGS = {CADENCE_TAG: DAILY}
+RETRAIN_TAGS = {CADENCE_TAG: ON_RETRAIN}
+MONITORED_TAG = ("factory/monitored", "true")
+
+LINE_TAG = "factory/line"
+CAUSE_TAG = "factory/cause"
+ATTEMPT_TAG = "factory/attempt"
+REQUEST_TAG = "factory/retrain_request"
+CHECK_TAG_PREFIX = "factory/check/"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Run tags for a range of daily partitions, both ends included, in one run."""
+    return {RANGE_START_TAG: first, RANGE_END_TAG: last}
+
+
+def line_tags(line: str, cadence: str) -> dict[str, str]:
+    """Asset tags of a model line's asset."""
+    return {CADENCE_TAG: cadence, LINE_TAG: line, MONITORED_TAG[0]: MONITORED_TAG[1]}
+
+
+def bronze_key(source: str) -> dg.AssetKey:
+    """The asset of a source; dbt's source of the same name has the same key."""
+    return dg.AssetKey(["bronze", source])
+
+
+def table_key(schema: str, table: str) -> dg.AssetKey:
+    """The asset of a Delta table in the lake: its folder below the root."""
+    return dg.AssetKey([schema, table])
+
+
+def training_set_key(line: str) -> dg.AssetKey:
+    """The asset of a line's training set."""
+    return dg.AssetKey([line, "training_set"])
+
+
+def models_key(line: str) -> dg.AssetKey:
+    """The asset of a line's trained models."""
+    return dg.AssetKey([line, "models"])
+
+
+def predictions_key(line: str) -> dg.AssetKey:
+    """The asset of a line's predictions."""
+    return dg.AssetKey([line, "predictions"])
+
+
+def broken_key(declaration: str) -> dg.AssetKey:
+    """The asset that shows a declaration which cannot be used."""
+    return dg.AssetKey(["broken", declaration])
+
+
+def retrain_job(line: str) -> str:
+    """The job that retrains a line, gates it, scores again and checks again."""
+    return f"{line}__retrain"
+
+
+def retrain_sensor(line: str) -> str:
+    """The sensor that requests `retrain_job` when a check has failed."""
+    return f"{line}__retraining_sensor"

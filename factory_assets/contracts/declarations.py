@@ -1,0 +1,94 @@
+"""From YAML text to a checked spec, or to sentences that say which line is wrong and what to write instead."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from factory_assets.contracts.yaml_documents import YamlDocument, YamlError, read_documents
+
+ATTRIBUTES = "attributes"
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in one file."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}"
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+
+class DeclarationError(ValueError):
+    """A declaration that cannot be used, with everything that is wrong in it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def read_declaration(text: str, file: str, document: int, model: type[Spec]) -> Spec:
+    """Checks the `attributes` of one document of a defs.yaml against its spec.
+
+    Raises:
+        DeclarationError: with file, line, key and remedy of every problem found.
+    """
+    try:
+        documents = read_documents(text)
+    except YamlError as error:
+        raise DeclarationError([Problem(file, error.line, _without_prefix(error.key), str(error))]) from error
+    if document >= len(documents) or not isinstance(documents[document].value, dict):
+        raise DeclarationError([Problem(file, 1, "", "expected `type:` and `attributes:`")])
+    return check_document(documents[document], file, model)
+
+
+def check_document(document: YamlDocument, file: str, model: type[Spec]) -> Spec:
+    """As `read_declaration`, for a document that is already parsed."""
+    attributes = document.value.get(ATTRIBUTES)
+    try:
+        return model.model_validate(attributes if attributes is not None else {})
+    except ValidationError as error:
+        raise DeclarationError([_problem(document, file, model, detail) for detail in error.errors()]) from error
+
+
+def _problem(document: YamlDocument, file: str, model: type[BaseModel], detail: Any) -> Problem:
+    path = tuple(detail["loc"])
+    line = document.line_of((ATTRIBUTES, *path))
+    key = ".".join(str(part) for part in path)
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return Problem(file, line, key, f"unknown key {path[-1]!r}{_suggestion(str(path[-1]), model, path[:-1])}")
+    if kind == "missing":
+        return Problem(file, line, key, f"the key {path[-1]!r} is missing and has no default: add it")
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if kind != "value_error":
+        message = f"{message}, but the file says {detail['input']!r}"
+    return Problem(file, line, key, message)
+
+
+def _suggestion(key: str, model: type[BaseModel], path: tuple[Any, ...]) -> str:
+    known = _keys_at(model, path)
+    close = get_close_matches(key, known, n=1)
+    if close:
+        return f": did you mean {close[0]!r}?"
+    return f": allowed here are {', '.join(known)}" if known else ""
+
+
+def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _without_prefix(key: str) -> str:
+    return key.removeprefix(f"{ATTRIBUTES}.")

@@ -1,0 +1,173 @@
+"""What a user declares of a model line: one registered model with its feature set, label, gate, checks and policy."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from factory_assets.contracts.names import ColumnName, Duration, Name
+
+Task = Literal["classification", "regression"]
+CheckKind = Literal["data_freshness", "model_age", "feature_drift", "prediction_drift"]
+RETRAINABLE_CHECKS: tuple[CheckKind, ...] = ("model_age", "feature_drift", "prediction_drift")
+
+# Metric -> (task it belongs to, whether a higher value is better).
+METRICS: dict[str, tuple[Task, bool]] = {
+    "roc_auc": ("classification", True),
+    "average_precision": ("classification", True),
+    "log_loss": ("classification", False),
+    "brier": ("classification", False),
+    "r2": ("regression", True),
+    "mae": ("regression", False),
+    "rmse": ("regression", False),
+}
+
+# The only estimators a line may name. A dotted path in YAML is imported, so it is a list and not a pattern.
+ESTIMATORS: dict[str, Task] = {
+    "sklearn.ensemble.HistGradientBoostingClassifier": "classification",
+    "sklearn.ensemble.RandomForestClassifier": "classification",
+    "sklearn.ensemble.ExtraTreesClassifier": "classification",
+    "sklearn.linear_model.LogisticRegression": "classification",
+    "sklearn.ensemble.HistGradientBoostingRegressor": "regression",
+    "sklearn.ensemble.RandomForestRegressor": "regression",
+    "sklearn.ensemble.ExtraTreesRegressor": "regression",
+    "sklearn.linear_model.Ridge": "regression",
+    "sklearn.linear_model.PoissonRegressor": "regression",
+}
+
+
+def _span(text: str, description: str) -> Any:
+    return Field(default=text, validate_default=True, description=description)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelSpec(_Strict):
+    """Where the truth comes from: a dbt mart with the line's entity columns, the label and when it became known."""
+
+    model: Name
+    column: ColumnName
+    known_at: ColumnName
+
+
+class ValidationSpec(_Strict):
+    """The time-ordered holdout: the newest labelled rows, never seen by the fit."""
+
+    holdout: Duration = _span("14d", "The newest span of as-of time, kept out of the fit and used by the gate.")
+    window: Duration | None = Field(default=None, description="Train only on this span before the holdout; absent: all.")
+    metric: str | None = Field(default=None, description="Absent: roc_auc or rmse, by the estimator's task.")
+    min_rows: int = Field(default=200, ge=20, description="Fewer labelled rows on either side of the cut fail the run.")
+    seed: int = 0
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, metric: str | None) -> str | None:
+        if metric is not None and metric not in METRICS:
+            raise ValueError(f"{metric!r} is not a metric: choose one of {', '.join(METRICS)}")
+        return metric
+
+
+class PromotionSpec(_Strict):
+    """When a challenger becomes champion. It must always beat the dummy model; NaN never wins."""
+
+    better_than_champion: bool = True
+    at_least: float | None = Field(default=None, description="Floor, for metrics where higher is better.")
+    at_most: float | None = Field(default=None, description="Ceiling, for metrics where lower is better.")
+
+
+class FreshnessSpec(_Strict):
+    """How old data and model may be; both by event time, never by file time."""
+
+    model_max_age: Duration = _span("30d", "Oldest allowed champion, from the end of its training data.")
+    data_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
+
+
+class DriftSpec(_Strict):
+    """When a feature or the predictions count as drifted: a large effect that sampling noise does not explain."""
+
+    measure: Literal["psi"] = "psi"
+    threshold: float = Field(default=0.2, gt=0)
+    window: Duration = _span("7d", "The newest span of scored rows, compared with the champion's training rows.")
+    min_rows: int = Field(default=200, ge=50, description="A smaller window gives no verdict (PSI is noise there).")
+    false_discovery_rate: float = Field(default=0.05, gt=0, lt=1, description="Benjamini-Hochberg level over features.")
+    ignore: tuple[ColumnName, ...] = Field(default=(), description="Features that move with the season by design.")
+
+
+class RetrainSpec(_Strict):
+    """Which failed checks start a retrain, and how often one may start."""
+
+    on: tuple[CheckKind, ...] = ("feature_drift", "prediction_drift", "model_age")
+    cooldown: Duration = _span("24h", "Least time between two retrains, by the factory clock.")
+    max_attempts: int = Field(default=3, ge=1, description="Tries for one cause before it is raised to a person.")
+    backoff: Duration = _span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
+
+    @field_validator("on")
+    @classmethod
+    def _a_retrain_can_help(cls, checks: tuple[CheckKind, ...]) -> tuple[CheckKind, ...]:
+        for check in checks:
+            if check not in RETRAINABLE_CHECKS:
+                raise ValueError(f"a retrain cannot mend {check!r}: choose from {', '.join(RETRAINABLE_CHECKS)}")
+        return checks
+
+
+class ModelLineSpec(_Strict):
+    """One registered model and everything the factory does for it."""
+
+    name: Name
+    description: str = ""
+    feature_set: Name = Field(description="A dbt model in models/features.")
+    entity: tuple[ColumnName, ...] = Field(min_length=1)
+    as_of: ColumnName = Field(description="Timestamp column: the moment the prediction is made.")
+    features: tuple[ColumnName, ...] = Field(default=(), description="Absent: every other column of the feature set.")
+    label: LabelSpec
+    estimator: str
+    params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    validation: ValidationSpec = ValidationSpec()
+    promote_when: PromotionSpec = PromotionSpec()
+    freshness: FreshnessSpec = FreshnessSpec()
+    drift: DriftSpec = DriftSpec()
+    retrain: RetrainSpec = RetrainSpec()
+    owners: tuple[str, ...] = ()
+
+    @field_validator("estimator")
+    @classmethod
+    def _estimator_is_allowed(cls, path: str) -> str:
+        if path not in ESTIMATORS:
+            raise ValueError(f"{path!r} is not on the allow-list of estimators: choose one of {', '.join(ESTIMATORS)}")
+        return path
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if METRICS[self.metric][0] != self.task:
+            fitting = [name for name, (task, _) in METRICS.items() if task == self.task]
+            raise ValueError(f"validation.metric {self.metric!r} is not for {self.task}: choose one of {', '.join(fitting)}")
+        gate = self.promote_when
+        if self.higher_is_better and gate.at_most is not None:
+            raise ValueError(f"promote_when.at_most makes no sense for {self.metric} (higher is better): use at_least")
+        if not self.higher_is_better and gate.at_least is not None:
+            raise ValueError(f"promote_when.at_least makes no sense for {self.metric} (lower is better): use at_most")
+        for column in (self.as_of, *self.entity):
+            if column in self.features:
+                raise ValueError(f"features: {column!r} names the row and cannot be a feature of it")
+        return self
+
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """The columns that name a row: the as-of time first, each column once (the as-of time may be an entity's part)."""
+        return tuple(dict.fromkeys((self.as_of, *self.entity)))
+
+    @property
+    def task(self) -> Task:
+        """Classification or regression, as the estimator says."""
+        return ESTIMATORS[self.estimator]
+
+    @property
+    def metric(self) -> str:
+        """The metric of the gate."""
+        return self.validation.metric or ("roc_auc" if self.task == "classification" else "rmse")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of `metric`."""
+        return METRICS[self.metric][1]

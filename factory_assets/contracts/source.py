@@ -1,0 +1,71 @@
+"""What a user declares of a source: where its raw files land, and the contract on their rows."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from factory_assets.contracts.names import ColumnName, Name
+
+PARTITION_COLUMN = "partition_date"
+ColumnType = Literal["string", "bigint", "double", "boolean", "date", "timestamp"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnContract(_Strict):
+    """One column of a source: its type, and the rules that a row must pass to leave quarantine."""
+
+    type: ColumnType
+    required: bool = Field(default=False, description="A row without a value is quarantined.")
+    minimum: float | None = Field(default=None, description="Smallest value allowed (bigint and double only).")
+    maximum: float | None = Field(default=None, description="Largest value allowed (bigint and double only).")
+    allowed: tuple[str, ...] = Field(default=(), description="The only values allowed (string only); empty allows all.")
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _rules_fit_the_type(self) -> Self:
+        if (self.minimum is not None or self.maximum is not None) and self.type not in ("bigint", "double"):
+            raise ValueError(f"minimum and maximum need type bigint or double, not {self.type}")
+        if self.allowed and self.type != "string":
+            raise ValueError(f"allowed needs type string, not {self.type}")
+        return self
+
+
+class SourceSpec(_Strict):
+    """A raw feed that becomes one Delta table, `bronze/<name>`."""
+
+    name: Name
+    description: str = ""
+    landing: str = Field(description="Glob below the landing folder, such as flights/{partition}*.csv")
+    format: Literal["csv", "parquet", "json"] = "csv"
+    null_values: tuple[str, ...] = ("",)
+    keys: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that name a row; the newest file wins.")
+    event_time: ColumnName | None = Field(default=None, description="Timestamp of the event, for freshness checks.")
+    partitions: Literal["daily"] | None = Field(
+        default=None, description="`daily`: one set of files a day of the calendar; `{partition}` stands for YYYY-MM-DD."
+    )
+    columns: dict[ColumnName, ColumnContract] = Field(min_length=1)
+    max_quarantined_share: float = Field(default=0.05, ge=0, le=1, description="Above it nothing is published.")
+    owners: tuple[str, ...] = ()
+
+    @field_validator("landing")
+    @classmethod
+    def _landing_stays_below_its_folder(cls, pattern: str) -> str:
+        if pattern.startswith(("/", "~")) or ".." in pattern.split("/") or "\\" in pattern:
+            raise ValueError(f"{pattern!r} leaves the landing folder: write a relative pattern without '..'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _columns_fit_together(self) -> Self:
+        if self.partitions is not None and "{partition}" not in self.landing:
+            raise ValueError("a partitioned source needs {partition} in its landing pattern, or drop `partitions`")
+        if self.partitions is None and "{partition}" in self.landing:
+            raise ValueError("the landing pattern has {partition}, so `partitions: daily` is needed")
+        for column in (*self.keys, *((self.event_time,) if self.event_time else ())):
+            if column not in self.columns:
+                raise ValueError(f"{column!r} is not among the declared columns: {', '.join(self.columns)}")
+        if PARTITION_COLUMN in self.columns:
+            raise ValueError(f"{PARTITION_COLUMN!r} is added by the factory: rename the column of the file")
+        return self

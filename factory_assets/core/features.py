@@ -1,0 +1,91 @@
+"""Which columns are numbers and which are text, and the one form in which both reach a model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+_NUMERIC_OBJECTS = frozenset({"boolean", "integer", "floating", "mixed-integer-float", "decimal"})
+_TEXT_OBJECTS = frozenset({"string", "empty"})
+
+
+def is_numeric(values: pd.Series) -> bool:
+    """Whether a column is a number (booleans are) rather than text; a column of None alone counts as text.
+
+    >>> is_numeric(pd.Series([True, None], dtype="boolean")), is_numeric(pd.Series(["x", None]))
+    (True, False)
+
+    Raises:
+        ValueError: for timestamps, dates and anything else that is neither.
+    """
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return is_numeric(pd.Series(dtype.categories))
+    if types.is_bool_dtype(dtype) or types.is_numeric_dtype(dtype):
+        return True
+    if types.is_object_dtype(dtype):
+        kind = types.infer_dtype(values, skipna=True)
+        if kind in _NUMERIC_OBJECTS or kind in _TEXT_OBJECTS:
+            return kind in _NUMERIC_OBJECTS
+    elif types.is_string_dtype(dtype):
+        return False
+    raise ValueError(
+        f"column {values.name!r} is {dtype}: a feature is a number, a boolean or text; turn a time into a number"
+        " (hours, days since) in the feature model, or leave the column out of `features`"
+    )
+
+
+def feature_kinds(frame: pd.DataFrame, features: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts `features` into (numeric, categorical), both in the order given.
+
+    Raises:
+        ValueError: for a feature that the frame lacks, or that is neither a number nor text.
+    """
+    absent = [name for name in features if name not in frame.columns]
+    if absent:
+        raise ValueError(f"features {absent} are not columns of the frame, which has {list(frame.columns)}")
+    numeric = [name for name in features if is_numeric(frame[name])]
+    return numeric, [name for name in features if name not in numeric]
+
+
+def prepare_features(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
+    """The frame as a model sees it, the same in training and scoring whatever the dtypes it came with.
+
+    Numeric columns become float64 with NaN for missing and infinite values, in one C-ordered block (the order of
+    memory decides the last bits of a sum, and those decide the bytes of a model); the categorical ones become str.
+
+    Args:
+        frame: at least the named columns, any number of rows; not changed.
+        numeric: names of the numeric columns.
+        categorical: names of the categorical columns.
+
+    Returns:
+        The numeric, then the categorical columns, with the index of `frame`.
+
+    Raises:
+        ValueError: for a column that is absent, or holds text where numbers belong.
+    """
+    absent = [name for name in (*numeric, *categorical) if name not in frame.columns]
+    if absent:
+        raise ValueError(f"features {absent} are not columns of the frame, which has {list(frame.columns)}")
+    values = np.empty((len(frame), len(numeric)), dtype=np.float64)
+    for position, name in enumerate(numeric):
+        values[:, position] = numeric_values(frame[name])
+    prepared = pd.DataFrame(values, columns=list(numeric), index=frame.index)
+    text = {name: frame[name].astype("str") for name in categorical}
+    return pd.concat([prepared, pd.DataFrame(text, index=frame.index)], axis=1) if text else prepared
+
+
+def numeric_values(values: pd.Series) -> np.ndarray:
+    """One column as float64, NaN for what is missing or infinite.
+
+    Raises:
+        ValueError: when it holds text.
+    """
+    try:
+        numbers = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {values.name!r} should be numeric and holds something else: {error}") from error
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers

@@ -1,0 +1,244 @@
+"""Small pictures for run pages and asset metadata: the title says the verdict, the drawing why.
+
+Figures are built by matplotlib's object interface (no pyplot, no global state, no display), so that they can be drawn
+in any thread; the same input gives the same bytes with the same version of matplotlib.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from factory_assets.contracts.reports import DriftReport, FeatureDrift, FreshnessReport
+from factory_assets.core.metrics import evaluate_metrics
+
+INK, FAINT = "#2b2f36", "#d9dde3"
+REFERENCE, CURRENT = "#8fa3b8", "#e07b39"
+GOOD, BAD = "#2e7d5b", "#b8352a"
+_DPI = 100
+_MOST_POINTS = 1500
+_MOST_BARS = 12
+_FEWEST_BARS = 4
+_CALIBRATION_BINS = 10
+_WELL_CALIBRATED = 0.05  # Mean gap of predicted and observed share; only words the title, it is no gate.
+
+
+def plot_calibration(labels: np.ndarray, scores: np.ndarray) -> bytes:
+    """Predicted probability against observed share in ten equally filled bins, over a histogram of the predictions.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: probabilities, shape (n,).
+
+    Returns:
+        A PNG; with no rows, one that says so.
+    """
+    if len(scores) == 0:
+        return _nothing("Calibration: no rows to judge")
+    order = np.argsort(scores, kind="stable")
+    bins = [part for part in np.array_split(order, _CALIBRATION_BINS) if len(part)]
+    predicted = np.array([scores[part].mean() for part in bins])
+    observed = np.array([labels[part].mean() for part in bins])
+    gap = float(np.average(np.abs(predicted - observed), weights=[len(part) for part in bins]))
+    well = gap <= _WELL_CALIBRATED
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    verdict = "Well calibrated" if well else "Poorly calibrated"
+    _title(
+        upper, f"{verdict}: off by {gap * 100:.1f} points on average", f"{len(scores):,} rows", GOOD if well else BAD
+    )
+    upper.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="perfect")
+    upper.plot(predicted, observed, color=CURRENT, marker="o", markersize=5, linewidth=1.5, label="model")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="observed share")
+    upper.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
+    lower.hist(scores, bins=40, range=(0, 1), color=REFERENCE)
+    lower.set(xlabel="predicted probability", ylabel="rows", yticks=[])
+    _plain(lower)
+    return _png(figure)
+
+
+def plot_predicted_against_actual(labels: np.ndarray, scores: np.ndarray) -> bytes:
+    """Predicted against actual values, evenly thinned to 1,500 points (the figures in the title are over all rows).
+
+    Args:
+        labels: actual values, shape (n,).
+        scores: predicted values, shape (n,).
+
+    Returns:
+        A PNG; with no rows, one that says so.
+    """
+    if len(scores) == 0:
+        return _nothing("Predicted against actual: no rows to judge")
+    metrics = evaluate_metrics("regression", labels, scores)
+    shown = np.linspace(0, len(scores) - 1, min(len(scores), _MOST_POINTS)).astype(int)
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    explains = metrics["r2"] > 0
+    verdict = f"Explains {metrics['r2']:.0%} of the variance" if explains else "No better than the mean"
+    _title(axes, verdict, f"RMSE {metrics['rmse']:.4g}, {len(scores):,} rows", GOOD if explains else BAD)
+    low, high = float(min(labels.min(), scores.min())), float(max(labels.max(), scores.max()))
+    margin = (high - low) * 0.03 or 1.0
+    limits = (low - margin, high + margin)
+    axes.scatter(labels[shown], scores[shown], s=9, color=CURRENT, alpha=0.4, linewidths=0)
+    axes.plot(limits, limits, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set(xlim=limits, ylim=limits, xlabel="actual", ylabel="predicted")
+    return _png(figure)
+
+
+def plot_importance(names: Sequence[str], values: Sequence[float]) -> bytes:
+    """The twelve largest importances as bars; undefined ones are left out.
+
+    Args:
+        names: feature names.
+        values: their importances, as `importance.feature_importance` gives them.
+
+    Returns:
+        A PNG; with nothing to show, one that says so.
+    """
+    pairs = [(name, value) for name, value in zip(names, values, strict=True) if np.isfinite(value)]
+    largest = sorted(pairs, key=lambda pair: -pair[1])[:_MOST_BARS]
+    if not largest:
+        return _nothing("Importance: nothing to show")
+    figure = Figure(figsize=(5.6, 1.1 + 0.26 * max(len(largest), _FEWEST_BARS)), layout="constrained")
+    axes = figure.subplots()
+    more = f"the first {len(largest)} of {len(pairs)} features" if len(pairs) > len(largest) else ""
+    _title(axes, f"{_clip(largest[0][0])} matters most", more, INK)
+    _bars(axes, [name for name, _ in largest], [value for _, value in largest], [CURRENT] * len(largest))
+    axes.set_xlabel("increase of the error when shuffled")
+    return _png(figure)
+
+
+def plot_drift(report: DriftReport, most: int = 4) -> bytes:
+    """PSI of the worst features against the threshold, and the bins of the worst `most` of them, then and now.
+
+    Returns:
+        A PNG; without features, one that says so.
+    """
+    worst = sorted(report.features, key=lambda feature: -feature.psi)
+    if not worst:
+        return _nothing("Drift: no features to compare")
+    detailed = worst[: max(most, 1)]
+    rows = (len(detailed) + 1) // 2
+    figure = Figure(figsize=(9.0, max(3.0, 0.6 + 1.75 * rows)), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2, 3])[0]
+    axes = left.subplots()
+    count = len(report.drifted_features)
+    verdict = f"{count} of {len(worst)} features drifted" if count else f"None of {len(worst)} features drifted"
+    colour = BAD if count else GOOD
+    if not report.judged:
+        verdict, colour = "Not judged: too few rows", INK
+    _title(axes, verdict, f"{report.current_rows:,} rows against {report.reference_rows:,}", colour)
+    bars = worst[:_MOST_BARS]
+    _bars(axes, [f.feature for f in bars], [f.psi for f in bars], [BAD if f.drifted else REFERENCE for f in bars])
+    axes.axvline(report.threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlabel(f"PSI (dashed: threshold {report.threshold:g})")
+    handles = [Patch(color=REFERENCE, label="reference"), Patch(color=CURRENT, label="current")]
+    right.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
+    panels = right.subplots(rows, 2, squeeze=False).ravel()
+    for position, panel in enumerate(panels):
+        if position < len(detailed):
+            _draw_shares(panel, detailed[position])
+        else:
+            panel.set_axis_off()
+    return _png(figure)
+
+
+def plot_freshness(report: FreshnessReport) -> bytes:
+    """The lag as a bar against its limit."""
+    hours = (report.lag_seconds or 0.0) / 3600
+    limit = report.limit_seconds / 3600
+    unit, divisor = ("days", 24.0) if max(hours, limit) >= 72 else ("hours", 1.0)
+    figure = Figure(figsize=(5.6, 1.5), layout="constrained")
+    axes = figure.subplots()
+    colour = GOOD if report.fresh else BAD
+    if report.newest_utc is None:
+        _title(axes, "Not fresh: nothing was ever reported", "", colour)
+    else:
+        verdict = "Fresh" if report.fresh else "Stale"
+        shown = f"{hours / divisor:.1f} {unit} old, limit {limit / divisor:g}"
+        _title(axes, f"{verdict}: {shown}", f"newest {report.newest_utc:%Y-%m-%d %H:%M} UTC", colour)
+    axes.barh([0], [hours / divisor], color=colour, height=0.55)
+    axes.axvline(limit / divisor, color=INK, linewidth=1.2)
+    axes.set(yticks=[], xlim=(0, max(hours, limit) / divisor * 1.1), xlabel=f"lag in {unit} (line: limit)")
+    axes.spines["left"].set_visible(False)
+    return _png(figure)
+
+
+def image_markdown(png: bytes, alt: str) -> str:
+    """The picture inside a line of markdown, as a data URI: it needs no file and no server.
+
+    >>> image_markdown(b"png", "drift [7d]")
+    '![drift (7d)](data:image/png;base64,cG5n)'
+    """
+    words = " ".join(alt.replace("[", "(").replace("]", ")").split())
+    return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
+    """Bars of the bins that hold anything, side by side; of many bins, the fullest dozen in their own order."""
+    reference, current = np.array(feature.reference_share), np.array(feature.current_share)
+    kept = np.flatnonzero((reference > 0) | (current > 0))
+    kept = np.sort(kept[np.argsort(-np.maximum(reference, current)[kept], kind="stable")][:_MOST_BARS])
+    places = np.arange(len(kept))
+    axes.bar(places - 0.2, reference[kept] * 100, width=0.4, color=REFERENCE)
+    axes.bar(places + 0.2, current[kept] * 100, width=0.4, color=CURRENT)
+    axes.set_xticks(
+        places, [_clip(feature.bin_labels[i], 12) for i in kept], rotation=40, ha="right", rotation_mode="anchor"
+    )
+    axes.set_title(
+        f"{_clip(feature.feature)} · PSI {feature.psi:.2f}",
+        fontsize=9,
+        color=BAD if feature.drifted else INK,
+        loc="left",
+    )
+    axes.set_ylabel("% of rows")
+    _plain(axes, size=6.5)
+
+
+def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> None:
+    places = np.arange(len(names))
+    axes.barh(places, values, color=colours, height=0.65)
+    axes.set_yticks(places, [_clip(name) for name in names])
+    axes.set_ylim(max(len(names), _FEWEST_BARS) - 0.5, -0.5)  # Downwards; a single bar does not fill the picture.
+
+
+def _title(axes: Axes, verdict: str, detail: str, colour: str) -> None:
+    axes.set_title(verdict, fontsize=11, fontweight="bold", color=colour, loc="left", pad=18 if detail else 8)
+    if detail:
+        axes.annotate(detail, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=8.5, color=INK)
+    _plain(axes)
+
+
+def _plain(axes: Axes, size: float = 8) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(labelsize=size, color=FAINT, labelcolor=INK, length=3)
+    axes.xaxis.label.set(fontsize=8.5, color=INK)
+    axes.yaxis.label.set(fontsize=8.5, color=INK)
+
+
+def _clip(text: str, most: int = 24) -> str:
+    """Shortened, and with dollar signs escaped: matplotlib would read formulas between them."""
+    short = text if len(text) <= most else text[: most - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def _nothing(words: str) -> bytes:
+    figure = Figure(figsize=(5.6, 0.8))
+    figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=10, color=INK)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    """64 colours are enough for flat drawings, and a third of the bytes: these are kept inside run metadata."""
+    FigureCanvasAgg(figure)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    Image.open(drawn).convert("RGB").quantize(64).save(small, format="PNG", optimize=True)
+    return small.getvalue()

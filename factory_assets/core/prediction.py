@@ -1,0 +1,40 @@
+"""The single predict path: evaluation, scoring and importance all call `predict_scores`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from factory_assets.contracts.model_line import Task
+from factory_assets.core.features import prepare_features
+
+
+def predict_scores(
+    model: Any, frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], task: Task
+) -> np.ndarray:
+    """Scores rows: the probability of the positive class (label 1), or the predicted value.
+
+    Args:
+        model: a fitted scikit-learn model; a classifier has seen labels 0, 1 or both.
+        frame: the raw feature columns, shape (n, ...), n may be zero.
+        numeric: numeric feature names, as in the fit.
+        categorical: categorical feature names, as in the fit.
+        task: of the model.
+
+    Returns:
+        float64 of shape (n,), in the row order of `frame`.
+
+    Raises:
+        ValueError: for an absent or mistyped feature column.
+    """
+    features = prepare_features(frame, numeric, categorical)
+    if features.empty:
+        return np.zeros(len(features), dtype=np.float64)
+    if task == "regression":
+        return np.asarray(model.predict(features), dtype=np.float64).reshape(-1)
+    classes = np.asarray(model.classes_, dtype=np.float64)
+    if len(classes) == 1:  # Forests then return one column and HistGradientBoosting two: neither is asked.
+        return np.full(len(features), float(classes[0] == 1.0))
+    positive = int(np.flatnonzero(classes == 1.0)[0])
+    return np.asarray(model.predict_proba(features)[:, positive], dtype=np.float64)

@@ -1,0 +1,16 @@
+"""The code location: every declaration below `defs/`, bound to this installation's resources."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from factory_assets.resources import build_resources
+from factory_assets.settings import FactorySettings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Loads offline and silently: nothing connects, reads a table or logs in."""
+    declared = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    bound = dg.Definitions(resources=build_resources(FactorySettings()), executor=dg.in_process_executor)
+    return dg.Definitions.merge(declared, bound)

@@ -1,0 +1,1 @@
+"""Instances: what this factory makes. YAML only."""

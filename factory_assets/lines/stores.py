@@ -1,0 +1,48 @@
+"""The storage objects that the work on one line needs, together."""
+
+from dataclasses import dataclass
+
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.storage.artefact_store import ArtefactStore
+from factory_assets.storage.check_results import CheckResults
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.model_versions import ModelVersions
+from factory_assets.storage.predictions import Predictions
+from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.training_sets import TrainingSets
+
+
+@dataclass(frozen=True)
+class LineStores:
+    """One line's view of the lake, the artefacts and MLflow."""
+
+    spec: ModelLineSpec
+    lake: Lake
+    artefacts: ArtefactStore
+    registry: MlflowRegistry
+
+    @property
+    def training_sets(self) -> TrainingSets:
+        """The line's training sets."""
+        return TrainingSets(self.lake, self.spec)
+
+    @property
+    def predictions(self) -> Predictions:
+        """The line's predictions."""
+        return Predictions(self.lake, self.spec)
+
+    @property
+    def versions(self) -> ModelVersions:
+        """Model versions and promotions."""
+        return ModelVersions(self.lake)
+
+    @property
+    def ledger(self) -> RetrainLedger:
+        """The retrain ledger."""
+        return RetrainLedger(self.lake)
+
+    @property
+    def checks(self) -> CheckResults:
+        """The record of verdicts."""
+        return CheckResults(self.lake)

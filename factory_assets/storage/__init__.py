@@ -1,0 +1,1 @@
+"""Adapters to Delta, MLflow and dbt: one owner for each table or registry."""

@@ -1,0 +1,376 @@
+"""dbt-duckdb plugin: every Delta table of the lake is a view, and models of the `delta` materialization are written back.
+
+DuckDB lives in memory and keeps nothing. When dbt connects, each table below the lake is pinned at its newest version
+and becomes a plain view over that version's files, so that all models of one invocation read the same versions, and
+sources need no `plugin:` key (loading them one by one races at more than one thread). A model is written through the
+handle that was pinned; then its view shows the new version to the models downstream.
+
+Profile:
+
+    plugins:
+      - module: factory_assets.storage.dbt_plugin
+        alias: delta_lake            # the name that the `delta` materialization calls
+        config:
+          lake_uri: ../data/lake     # <lake_uri>/<schema>/<table>; relative to the dbt project
+          storage_options: {}        # handed to delta-rs
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.duckdb.utils import TargetConfig
+from dbt.adapters.factory import get_adapter_by_type
+from dbt.flags import get_flags
+from dbt_common.exceptions import DbtRuntimeError
+from dbt_common.invocation import get_invocation_id
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from factory_assets.storage.snapshots import UnreadableTableError, duckdb_type, open_table, select_sql
+from factory_assets.storage.sql import SqlValue, equals_any, literal, quote_identifier
+
+_STRATEGIES = ("overwrite", "merge", "replace_partitions")
+_NEW_ROWS = quote_identifier("__delta_new_rows")
+# One row group is read by one thread, so a group of delta-rs' default million rows would be read by a single one.
+_WRITER_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=131_072)
+_ROWS_PER_BATCH = 65_536
+
+# What Delta holds without loss, by DuckDB's own type ids.
+_DELTA_TYPES = frozenset(
+    {"boolean", "tinyint", "smallint", "integer", "bigint", "float", "double", "decimal", "varchar", "blob", "date"}
+    | {"timestamp", "timestamp with time zone", "list", "struct", "map"}
+)
+_REMEDIES: Mapping[str, str] = {
+    "null": "give the null a type, such as cast(null as varchar)",
+    "hugeint": "cast it to bigint (sum() of integers is a hugeint)",
+    "uhugeint": "cast it to bigint or decimal(38, 0)",
+    "interval": "cast it to a number of seconds, such as epoch(x)",
+    "time": "cast it to varchar, or to a number of seconds",
+    "time with time zone": "cast it to varchar",
+    "timestamp_ns": "cast it to timestamp, which holds microseconds",
+    "timestamp_ms": "cast it to timestamp",
+    "timestamp_s": "cast it to timestamp",
+    "utinyint": "cast it to smallint: Delta has no unsigned integers",
+    "usmallint": "cast it to integer: Delta has no unsigned integers",
+    "uinteger": "cast it to bigint: Delta has no unsigned integers",
+    "ubigint": "cast it to bigint: Delta has no unsigned integers",
+    "array": "cast it to a list, such as x::double[]",
+}
+_DEFAULT_REMEDY = "cast it to varchar"
+
+
+@dataclass(frozen=True)
+class ModelWrite:
+    """What the `delta` materialization asks for: which rows, to which table, replacing what."""
+
+    node: str
+    schema: str
+    name: str
+    sql: str
+    strategy: str
+    is_incremental: bool
+    unique_key: tuple[str, ...]
+    partition_by: tuple[str, ...]
+    not_null: tuple[str, ...]
+    checks: tuple[str, ...]
+
+    @classmethod
+    def from_target(cls, target: TargetConfig) -> "ModelWrite":
+        """Read the materialization's request, and refuse settings that would have no effect."""
+        config: Mapping[str, Any] = target.config
+        write = cls(
+            node=str(config["node"]),
+            schema=str(target.relation.schema),
+            name=str(target.relation.identifier),
+            sql=str(config["sql"]),
+            strategy=str(config["strategy"] or "overwrite"),
+            is_incremental=bool(config["is_incremental"]),
+            unique_key=_names(config["unique_key"]),
+            partition_by=_names(config["partition_by"]),
+            not_null=_names(config["not_null"]),
+            checks=_names(config["checks"]),
+        )
+        if write.strategy not in _STRATEGIES:
+            raise DbtRuntimeError(
+                f"incremental_strategy {write.strategy!r} is not known: expected one of {', '.join(_STRATEGIES)}"
+            )
+        if (write.strategy == "merge") != bool(write.unique_key):
+            raise DbtRuntimeError("incremental_strategy 'merge' and unique_key go together: set both or neither")
+        if write.strategy == "replace_partitions" and not write.partition_by:
+            raise DbtRuntimeError("incremental_strategy 'replace_partitions' needs partition_by")
+        return write
+
+
+class Plugin(BasePlugin):  # type: ignore[misc]
+    """Delta tables in and out of dbt-duckdb. One instance lives as long as the DuckDB database behind it."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        """Read the profile's `config`; nothing is opened yet."""
+        lake_uri = plugin_config.get("lake_uri")
+        if not lake_uri:
+            raise DbtRuntimeError(f"profiles.yml: plugin {self.name!r} needs config.lake_uri, the root of the lake")
+        self._lake = lake_path(str(lake_uri))
+        self._storage_options: dict[str, str] | None = plugin_config.get("storage_options") or None
+        self._pinned: dict[tuple[str, str], DeltaTable] = {}
+        self._invocation_id: str | None = None
+        self._lock = threading.Lock()
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        """Keep what DuckDB spills out of the project folder, apart from other processes."""
+        config.setdefault("temp_directory", str(Path(tempfile.gettempdir()) / f"factory-duckdb-{os.getpid()}"))
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Make the lake visible, once for each dbt invocation.
+
+        dbt keeps a `:memory:` database between the invocations of one process, so that the second would read the
+        versions that the first had pinned.
+        """
+        with self._lock:
+            if self._invocation_id == get_invocation_id():
+                return
+            self._pinned.clear()
+            _drop_everything(cursor)
+            for schema, name, uri in list_tables(self._lake):
+                table = open_table(uri, storage_options=self._storage_options)
+                if table is not None:
+                    self._show(cursor, schema, name, table)
+            self._invocation_id = get_invocation_id()
+
+    def store(self, target_config: TargetConfig) -> None:
+        """Write one model. `version` and `rows` are put into the config's `result` for the materialization to report."""
+        try:
+            write = ModelWrite.from_target(target_config)
+            cursor = get_adapter_by_type("duckdb").connections.get_thread_connection().handle.cursor()
+            current = self._pinned.get((write.schema, write.name))
+            version_before = None if current is None else current.version()
+            rows = cursor.sql(_checked_sql(write))
+            _refuse_types(rows)
+            if current is not None and write.is_incremental:
+                _refuse_changed_columns(cursor, current, rows)
+                table = self._replace_some(cursor, write, current)
+            else:
+                table = self._replace_all(write, current, rows)
+            self._show(cursor, write.schema, write.name, table)
+        except CommitFailedError as error:
+            raise DbtRuntimeError(
+                "the table was changed by another writer after this run had read it, so nothing was written: "
+                f"run the model again. ({_first_line(error)})"
+            ) from error
+        except (duckdb.Error, DeltaError, pa.ArrowException) as error:
+            raise DbtRuntimeError(str(error)) from error
+        result = target_config.config["result"]
+        result["version"] = table.version()
+        result["rows"] = 0 if table.version() == version_before else _rows_written(table)
+
+    def _replace_all(self, write: ModelWrite, current: DeltaTable | None, rows: Any) -> DeltaTable:
+        uri = table_uri(self._lake, write.schema, write.name)
+        write_deltalake(
+            uri if current is None else current,
+            rows.to_arrow_reader(_ROWS_PER_BATCH),
+            mode="error" if current is None else "overwrite",
+            schema_mode=None if current is None else "overwrite",
+            partition_by=list(write.partition_by),
+            storage_options=self._storage_options,
+            writer_properties=_WRITER_PROPERTIES,
+            commit_properties=_commit_properties(write),
+        )
+        # Our own first commit by its number: whatever came after is not what this run wrote.
+        created = open_table(uri, version=0, storage_options=self._storage_options) if current is None else current
+        assert created is not None
+        return created
+
+    def _replace_some(self, cursor: duckdb.DuckDBPyConnection, write: ModelWrite, current: DeltaTable) -> DeltaTable:
+        # What is replaced depends on the new rows, so they are all there before the first is written.
+        columns = ", ".join(quote_identifier(field.name) for field in current.schema().fields)
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {_NEW_ROWS} AS SELECT {columns} FROM ({_checked_sql(write)})")
+        try:
+            if _count(cursor, _NEW_ROWS) == 0:
+                return current
+            new_rows = cursor.sql(f"FROM {_NEW_ROWS}")
+            if write.strategy == "merge":
+                _refuse_repeated_keys(cursor, write.unique_key)
+                _merge(current, new_rows.to_arrow_reader(_ROWS_PER_BATCH), write)
+            else:
+                write_deltalake(
+                    current,
+                    new_rows.to_arrow_reader(_ROWS_PER_BATCH),
+                    mode="overwrite",
+                    predicate=_partitions_of_new_rows(cursor, write.partition_by),
+                    writer_properties=_WRITER_PROPERTIES,
+                    commit_properties=_commit_properties(write),
+                )
+            return current
+        finally:
+            cursor.execute(f"DROP TABLE IF EXISTS {_NEW_ROWS}")
+
+    def _show(self, cursor: duckdb.DuckDBPyConnection, schema: str, name: str, table: DeltaTable) -> None:
+        """Pin `table` and let its view show that version."""
+        self._pinned[schema, name] = table
+        try:
+            query = select_sql(table)
+        except (UnreadableTableError, TypeError) as error:
+            # One table that cannot be read must not stop the models that never ask for it.
+            query = f"SELECT error({literal(str(error))}) AS unreadable"
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(schema)}")
+        cursor.execute(f"CREATE OR REPLACE VIEW {quote_identifier(schema)}.{quote_identifier(name)} AS {query}")
+
+
+def lake_path(lake_uri: str) -> Path:
+    """Return the lake's root folder; a relative one counts from the dbt project.
+
+    Raises:
+        DbtRuntimeError: The lake is in an object store.
+    """
+    uri = lake_uri.removeprefix("file://")
+    if "://" in uri:
+        raise DbtRuntimeError(f"lake_uri {lake_uri!r}: models are read from and written to local folders only")
+    return Path(getattr(get_flags(), "PROJECT_DIR", None) or ".", uri).resolve()
+
+
+def list_tables(lake: Path) -> list[tuple[str, str, str]]:
+    """Return (schema, table, address) of every Delta table below `lake`; none where there is no lake yet."""
+    logs = sorted(lake.glob("*/*/_delta_log"))
+    return [(log.parent.parent.name, log.parent.name, str(log.parent)) for log in logs]
+
+
+def table_uri(lake: Path, schema: str, name: str) -> str:
+    """Return the address of one table of the lake."""
+    return str(lake / schema / name)
+
+
+def _drop_everything(cursor: duckdb.DuckDBPyConnection) -> None:
+    views = "SELECT 'VIEW', schema_name, view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary"
+    tables = "SELECT 'TABLE', schema_name, table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+    for kind, schema, name in cursor.execute(f"{views} UNION ALL {tables}").fetchall():
+        cursor.execute(f"DROP {kind} IF EXISTS {quote_identifier(schema)}.{quote_identifier(name)} CASCADE")
+
+
+def _checked_sql(write: ModelWrite) -> str:
+    """Wrap the model's query so that a row which breaks the contract stops the write that is reading it."""
+    replacements = []
+    for column in dict.fromkeys([*write.not_null, *write.partition_by]):
+        name = quote_identifier(column)
+        cases = ""
+        if column in write.not_null:
+            message = f"contract of {write.name}: column {column} is null, and its constraint is not_null"
+            cases += f"WHEN {name} IS NULL THEN error({literal(message)}) "
+        if column in write.partition_by:
+            # delta-rs would write it into the partition of the nulls.
+            message = f"partition_by column {column} holds an empty text, which would come back as null"
+            cases += f"WHEN CAST({name} AS VARCHAR) = '' THEN error({literal(message)}) "
+        replacements.append(f"CASE {cases}ELSE {name} END AS {name}")
+    stars = f"* REPLACE ({', '.join(replacements)})" if replacements else "*"
+    checks = [
+        f"CASE WHEN coalesce(({check}), TRUE) THEN TRUE "
+        f"ELSE error({literal(f'contract of {write.name}: a row breaks the check {check}')}) END"
+        for check in write.checks
+    ]
+    # The line breaks keep a comment at the end of the model from swallowing the bracket.
+    return f"SELECT {stars} FROM (\n{write.sql}\n) AS model_rows" + (f" WHERE {' AND '.join(checks)}" if checks else "")
+
+
+def _refuse_types(rows: Any) -> None:
+    complaints = []
+    for column, kind in zip(rows.columns, rows.types, strict=True):
+        unknown = _types_unknown_to_delta(kind)
+        if unknown:
+            remedy = _REMEDIES.get(unknown[0], _DEFAULT_REMEDY)
+            complaints.append(f"column {column} is of type {kind}, which Delta cannot hold: {remedy}")
+    if complaints:
+        raise DbtRuntimeError("\n".join(complaints))
+
+
+def _types_unknown_to_delta(kind: Any) -> list[str]:
+    if kind.id not in _DELTA_TYPES:
+        return [str(kind.id)]
+    # JSON has varchar's id, and a decimal's children are its precision and scale.
+    if str(kind) == "JSON":
+        return ["json"]
+    nested = [child for _, child in kind.children] if kind.id in ("list", "struct", "map") else []
+    return [unknown for child in nested for unknown in _types_unknown_to_delta(child)]
+
+
+def _refuse_changed_columns(cursor: duckdb.DuckDBPyConnection, current: DeltaTable, rows: Any) -> None:
+    names = ", ".join(
+        f"CAST(NULL AS {duckdb_type(field)}) AS {quote_identifier(field.name)}" for field in current.schema().fields
+    )
+    expected = cursor.sql(f"SELECT {names}")
+    before = dict(zip(expected.columns, map(str, expected.types), strict=True))
+    after = dict(zip(rows.columns, map(str, rows.types), strict=True))
+    if before != after:
+        changes = [f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}" for name in before | after
+                   if before.get(name) != after.get(name)]  # fmt: skip
+        raise DbtRuntimeError(
+            f"the model's columns differ from the table's ({', '.join(changes)}): an incremental run cannot change "
+            "them, so run it once with --full-refresh"
+        )
+
+
+def _refuse_repeated_keys(cursor: duckdb.DuckDBPyConnection, unique_key: Sequence[str]) -> None:
+    keys = ", ".join(quote_identifier(column) for column in unique_key)
+    repeated = cursor.execute(f"SELECT {keys} FROM {_NEW_ROWS} GROUP BY ALL HAVING count(*) > 1 LIMIT 1").fetchall()
+    if repeated:
+        raise DbtRuntimeError(
+            f"the new rows hold unique_key ({', '.join(unique_key)}) = {repeated[0]} more than once: a merge could keep "
+            "only one of them"
+        )
+
+
+def _partitions_of_new_rows(cursor: duckdb.DuckDBPyConnection, partition_by: Sequence[str]) -> str:
+    """Return the predicate that holds for exactly the partitions which the new rows belong to."""
+    columns = ", ".join(quote_identifier(column) for column in partition_by)
+    query = f"SELECT DISTINCT {columns} FROM {_NEW_ROWS} ORDER BY ALL"
+    found: list[tuple[SqlValue, ...]] = cursor.execute(query).fetchall()
+    if len(partition_by) == 1:
+        return equals_any(partition_by[0], (value for (value,) in found))
+    partitions = (
+        " AND ".join(equals_any(column, [value]) for column, value in zip(partition_by, values, strict=True))
+        for values in found
+    )
+    return " OR ".join(f"({partition})" for partition in partitions)
+
+
+def _merge(current: DeltaTable, new_rows: pa.RecordBatchReader, write: ModelWrite) -> None:
+    # The brackets matter: delta-rs reads `a IS NOT DISTINCT FROM b AND c` as `a IS NOT DISTINCT FROM (b AND c)`.
+    keys = (f"(target.{name} IS NOT DISTINCT FROM source.{name})" for name in map(quote_identifier, write.unique_key))
+    current.merge(
+        new_rows,
+        predicate=" AND ".join(keys),
+        source_alias="source",
+        target_alias="target",
+        writer_properties=_WRITER_PROPERTIES,
+        commit_properties=_commit_properties(write),
+    ).when_matched_update_all().when_not_matched_insert_all().execute()
+
+
+def _commit_properties(write: ModelWrite) -> CommitProperties:
+    return CommitProperties(custom_metadata={"dbt_node": write.node, "dbt_invocation_id": get_invocation_id()})
+
+
+def _rows_written(table: DeltaTable) -> int:
+    metrics = table.history(1)[0].get("operationMetrics", {})
+    merged = metrics.get("num_target_rows_inserted", 0) + metrics.get("num_target_rows_updated", 0)
+    return int(metrics.get("num_added_rows", merged))
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, name: str) -> int:
+    return int(cursor.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
+
+
+def _names(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,140 @@
+"""Runs dbt for the factory: its manifest when the project changed, and builds inside this process.
+
+Importing dbt costs about 4 s of CPU and parsing 3 s more, so a build reuses the process it is in and dbt's partial parse.
+The factory keeps a target folder of its own: an analyst's `dbt build` in the project folder never meets it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+_NOT_SOURCE = {"target", "logs", "dbt_packages", ".user.yml"}
+
+
+class DbtParseError(RuntimeError):
+    """The dbt project does not parse; the message is dbt's own."""
+
+
+@dataclass(frozen=True)
+class DbtOutcome:
+    """What a build did: dbt's structured events, and a sentence for each node that did not succeed."""
+
+    success: bool
+    events: tuple[dict[str, Any], ...]
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DbtRuns:
+    """dbt over one project, with `work` as its own target folder and `lake_uri` as its lake."""
+
+    project: Path
+    work: Path
+    lake_uri: str
+
+    @property
+    def target(self) -> Path:
+        """Where compiled SQL and run results of the factory's own builds lie."""
+        return self.work / "target"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest of the project as it is on disk; parsed again only when a file of it changed.
+
+        Raises:
+            DbtParseError: with dbt's message.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        stamp = _stamp(self.project)
+        manifest, stamp_file = self.work / "manifest.json", self.work / "manifest.stamp"
+        with FileLock(self.work / "manifest.lock"):
+            if not (stamp_file.is_file() and stamp_file.read_text() == stamp and manifest.is_file()):
+                self._parse()
+                shutil.copyfile(self.target / "manifest.json", manifest)
+                stamp_file.write_text(stamp)
+            loaded: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            return loaded
+
+    def build(self, select: Sequence[str], variables: Mapping[str, Any] | None = None) -> DbtOutcome:
+        """`dbt build` in this process, of the selected nodes (all, when none is named) with their tests."""
+        from dbt.cli.main import dbtRunner
+
+        events: list[dict[str, Any]] = []
+        command = ["build", *self._flags(), "--log-level", "none", "--vars", json.dumps(dict(variables or {}))]
+        if select:
+            command += ["--select", *select]
+        with self._environment():
+            result = dbtRunner(callbacks=[_collect(events)]).invoke(command)
+        failures = [_describe_failure(node) for node in _results(result.result) if not _is_good(node)]
+        if result.exception is not None:
+            failures.append(f"dbt stopped: {result.exception}")
+        return DbtOutcome(bool(result.success), tuple(events), tuple(failures))
+
+    def _flags(self) -> list[str]:
+        folders = {"--project-dir": self.project, "--profiles-dir": self.project}
+        folders |= {"--target-path": self.target, "--log-path": self.work / "logs"}
+        return [part for flag, folder in folders.items() for part in (flag, str(folder))]
+
+    def _parse(self) -> None:
+        # A process of its own: reading definitions must not drag dbt into every code server and worker.
+        command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "parse", *self._flags()]
+        with self._environment():
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise DbtParseError(f"the dbt project in {self.project} does not parse:\n{done.stdout}{done.stderr}".strip())
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        wanted = {"FACTORY_LAKE_URI": self.lake_uri, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _stamp(project: Path) -> str:
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted(project.rglob("*")):
+        relative = path.relative_to(project)
+        if path.is_file() and relative.parts[0] not in _NOT_SOURCE:
+            stat = path.stat()
+            digest.update(f"{relative}|{stat.st_mtime_ns}|{stat.st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _collect(events: list[dict[str, Any]]) -> Callable[[Any], None]:
+    from google.protobuf.json_format import MessageToDict
+
+    def on_event(event: Any) -> None:
+        if event.info.name.startswith("Log") and event.info.name.endswith("Result"):
+            events.append(MessageToDict(event, preserving_proto_field_name=True))
+
+    return on_event
+
+
+def _results(result: Any) -> Sequence[Any]:
+    return getattr(result, "results", None) or ()
+
+
+def _is_good(node: Any) -> bool:
+    return str(node.status) in ("success", "pass", "warn", "no-op")
+
+
+def _describe_failure(node: Any) -> str:
+    message = " ".join(str(node.message or "").split())
+    return f"{node.node.resource_type} {node.node.name}: {node.status}" + (f": {message}" if message else "")

@@ -1,0 +1,115 @@
+"""The one writer of `training_sets/*`: features joined to labels that were known at one instant, and nothing later."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.storage.delta import Lake, PinnedTable, TableSpec
+from factory_assets.storage.sql import quote_identifier
+
+FEATURES_SCHEMA = "features"
+MARTS_SCHEMA = "marts"
+LABEL_COLUMN = "label"
+KNOWN_AT_COLUMN = "label_known_at_utc"
+_KNOWN_AT = "factory.as_known_at_utc"
+_FEATURE_SET_VERSION = "factory.feature_set_version"
+_LABEL_VERSION = "factory.label_version"
+
+
+class FeatureSetError(ValueError):
+    """The line asks for a column that its feature set or its label table does not have."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """One pinned training set: the instant it stands for, and the versions of what it was built from."""
+
+    table: PinnedTable
+    as_known_at_utc: datetime
+    feature_set: PinnedTable
+    labels: PinnedTable
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """Builds and reads the training set of one line."""
+
+    lake: Lake
+    spec: ModelLineSpec
+
+    @property
+    def name(self) -> str:
+        """The table's name in the lake."""
+        return f"training_sets/{self.spec.name}"
+
+    def pin_features(self) -> PinnedTable:
+        """The newest version of the line's feature set, pinned."""
+        return self.lake.pin(f"{FEATURES_SCHEMA}/{self.spec.feature_set}")
+
+    def feature_columns(self, feature_set: PinnedTable) -> list[str]:
+        """The line's features: those it names, or all but the columns that name the row.
+
+        Raises:
+            FeatureSetError: when a named column is not there.
+        """
+        key = self.spec.row_key
+        _require_columns(feature_set, (*key, *self.spec.features), f"model line {self.spec.name!r}")
+        return list(self.spec.features) or [column for column in feature_set.columns if column not in key]
+
+    def build(self, now: datetime) -> TrainingSet:
+        """Writes the training set as it can be known at `now`: as-of moments and labels up to then.
+
+        Rows are ordered by as-of time and entity, so that equal inputs give equal rows in equal order.
+        """
+        feature_set = self.pin_features()
+        labels = self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}")
+        _require_columns(
+            labels, (*self.spec.entity, self.spec.label.column, self.spec.label.known_at), f"label of {self.spec.name!r}"
+        )
+        features = self.feature_columns(feature_set)
+        rows = self.lake.query(self._joining_sql(features), [now, now], features=feature_set, labels=labels)
+        table = TableSpec(self.name, rows.schema, self.spec.entity, sort_by=self.spec.row_key)
+        note = {
+            _KNOWN_AT: now.isoformat(),
+            _FEATURE_SET_VERSION: str(feature_set.version),
+            _LABEL_VERSION: str(labels.version),
+        }
+        version = self.lake.replace(table, rows, note=note)
+        return TrainingSet(self.lake.pin(self.name, version), now, feature_set, labels)
+
+    def pin(self) -> TrainingSet:
+        """The newest training set with its inputs, all at the versions it was built from."""
+        table = self.lake.pin(self.name)
+        note = table.note
+        return TrainingSet(
+            table,
+            datetime.fromisoformat(note[_KNOWN_AT]),
+            self.lake.pin(f"{FEATURES_SCHEMA}/{self.spec.feature_set}", int(note[_FEATURE_SET_VERSION])),
+            self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}", int(note[_LABEL_VERSION])),
+        )
+
+    def _joining_sql(self, features: list[str]) -> str:
+        columns = ", ".join(f"f.{quote_identifier(c)}" for c in (*self.spec.row_key, *features))
+        join = " and ".join(f"f.{quote_identifier(c)} = l.{quote_identifier(c)}" for c in self.spec.entity)
+        label, known_at = quote_identifier(self.spec.label.column), quote_identifier(self.spec.label.known_at)
+        return (
+            f"select {columns}, l.{label}::double as {LABEL_COLUMN}, l.{known_at} as {KNOWN_AT_COLUMN} "
+            f"from features as f join labels as l on {join} "
+            f"where l.{label} is not null and f.{quote_identifier(self.spec.as_of)} <= ? and l.{known_at} <= ?"
+        )
+
+    def read(self, table: PinnedTable) -> pa.Table:
+        """The rows of a pinned training set in their own order: row key, features and label."""
+        order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
+        return self.lake.query(f"select * exclude ({KNOWN_AT_COLUMN}) from t order by {order}", t=table)
+
+
+def _require_columns(table: PinnedTable, columns: tuple[str, ...], who: str) -> None:
+    missing = sorted(set(columns) - set(table.columns))
+    if missing:
+        raise FeatureSetError(
+            f"{who}: {table.name} has no column {', '.join(missing)}. It has: {', '.join(table.columns)}. "
+            "Correct the name in the line's defs.yaml, or add the column to the dbt model."
+        )
