@@ -4,6 +4,7 @@ Belongs here: what an asset needs from outside, bound to settings once. Does not
 """
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -14,7 +15,7 @@ from factory_assets.storage.delta import Lake
 from factory_assets.storage.mlflow_registry import MlflowRegistry
 
 
-class LakeResource(dg.ConfigurableResource):
+class LakeResource(dg.ConfigurableResource[Any]):
     """The Delta lake, the landing folder before it, and the model artefacts beside it."""
 
     root: str
@@ -34,7 +35,7 @@ class LakeResource(dg.ConfigurableResource):
         return ArtefactStore(Path(self.models))
 
 
-class MlflowResource(dg.ConfigurableResource):
+class MlflowResource(dg.ConfigurableResource[Any]):
     """MLflow, written directly."""
 
     tracking_uri: str
@@ -45,7 +46,7 @@ class MlflowResource(dg.ConfigurableResource):
         return MlflowRegistry(self.tracking_uri, self.artifact_root)
 
 
-class ClockResource(dg.ConfigurableResource):
+class ClockResource(dg.ConfigurableResource[Any]):
     """The factory clock."""
 
     path: str
@@ -55,7 +56,7 @@ class ClockResource(dg.ConfigurableResource):
         return FactoryClock(Path(self.path))
 
 
-def build_resources(settings: FactorySettings) -> dict[str, dg.ConfigurableResource]:
+def build_resources(settings: FactorySettings) -> dict[str, dg.ConfigurableResource[Any]]:
     """The resources of one installation, by the names that assets ask for."""
     return {
         "lake": LakeResource(root=settings.lake, landing=str(settings.landing), models=str(settings.models)),

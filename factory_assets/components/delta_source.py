@@ -35,7 +35,9 @@ class DeltaSource(DeclaredComponent[SourceSpec]):
 
 def _build_asset(spec: SourceSpec, partitions: dg.DailyPartitionsDefinition | None) -> dg.AssetsDefinition:
     columns = [
-        dg.TableColumn(name, column.type, column.description or None, dg.TableColumnConstraints(nullable=not column.required))
+        dg.TableColumn(
+            name, column.type, column.description or None, dg.TableColumnConstraints(nullable=not column.required)
+        )
         for name, column in spec.columns.items()
     ]
 

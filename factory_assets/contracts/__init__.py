@@ -1,1 +1,1 @@
-"""Specs a user writes and frozen reports the factory produces. Pure data: no Dagster, MLflow, Delta, clock or environment."""
+"""Specs a user writes and frozen reports the factory produces. No Dagster, MLflow, Delta, clock, environment."""

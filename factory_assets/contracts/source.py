@@ -44,7 +44,8 @@ class SourceSpec(_Strict):
     keys: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that name a row; the newest file wins.")
     event_time: ColumnName | None = Field(default=None, description="Timestamp of the event, for freshness checks.")
     partitions: Literal["daily"] | None = Field(
-        default=None, description="`daily`: one set of files a day of the calendar; `{partition}` stands for YYYY-MM-DD."
+        default=None,
+        description="`daily`: one set of files a day of the calendar; `{partition}` stands for YYYY-MM-DD.",
     )
     columns: dict[ColumnName, ColumnContract] = Field(min_length=1)
     max_quarantined_share: float = Field(default=0.05, ge=0, le=1, description="Above it nothing is published.")

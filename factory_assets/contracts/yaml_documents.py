@@ -54,7 +54,8 @@ def read_documents(text: str) -> list[YamlDocument]:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise YamlError(event.start_mark.line + 1, "", "anchors and aliases are not read: write the value out")
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise YamlError(line, "", "anchors and aliases are not read: write the value out")
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1

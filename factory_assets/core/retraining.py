@@ -98,9 +98,7 @@ def _decide_next(
     wall_now: datetime,
 ) -> RetrainDecision:
     """Rules 3 to 5: nothing is running and nothing is in flight."""
-    failures = {
-        cause: sum(entry.state == "failed" and cause in entry.causes for entry in attempts) for cause in open_causes
-    }
+    failures = {cause: sum(entry.state == "failed" and cause in entry.causes for entry in attempts) for cause in open_causes}
     causes = tuple(sorted(cause for cause, count in failures.items() if count < policy.max_attempts))
     exhausted = len(failures) - len(causes)
     a_person = f" {exhausted} cause(s) failed {policy.max_attempts} times and need a person." if exhausted else ""

@@ -1,6 +1,5 @@
 """Lands history day by day: each day's files hold what was known when they landed, and the rest comes late."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,10 +15,27 @@ _LANDING_TIME = time(10, 0)
 _LATE_DAYS = 3
 _OUTCOMES_OF_DEPARTURE = ("dep_time", "dep_delay")
 _OUTCOMES_OF_ARRIVAL = ("arr_time", "arr_delay", "air_time")
-_PLAIN = (
-    "year month day {dep_time} sched_dep_time {dep_delay} {arr_time} sched_arr_time {arr_delay} carrier flight tailnum "
-    "origin dest {air_time} distance hour minute time_hour"
-).split()
+_PLAIN = [
+    "year",
+    "month",
+    "day",
+    "{dep_time}",
+    "sched_dep_time",
+    "{dep_delay}",
+    "{arr_time}",
+    "sched_arr_time",
+    "{arr_delay}",
+    "carrier",
+    "flight",
+    "tailnum",
+    "origin",
+    "dest",
+    "{air_time}",
+    "distance",
+    "hour",
+    "minute",
+    "time_hour",
+]
 
 
 def landing_instant(day: date) -> datetime:
@@ -52,12 +68,14 @@ class Replay:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 draft = target.with_name(f".{target.name}.draft")
                 shutil.copyfile(self.data.folder / f"{table}.csv", draft)
-                os.replace(draft, target)
+                draft.replace(target)
         return len(STATIC_TABLES)
 
     def _land_day(self, day: date) -> int:
         written = self._write(f"flights/{day}.csv", _flights_sql(day, landing_instant(day)))
-        written += self._write(f"weather/{day}.csv", f"select * exclude (weather_day) from weather where weather_day = '{day}'")
+        written += self._write(
+            f"weather/{day}.csv", f"select * exclude (weather_day) from weather where weather_day = '{day}'"
+        )
         for age in range(1, _LATE_DAYS + 1):
             flown = day - timedelta(days=age)
             known_before = landing_instant(day - timedelta(days=1))
@@ -74,7 +92,7 @@ class Replay:
         if rows is None or rows[0] == 0:
             draft.unlink(missing_ok=True)
             return 0
-        os.replace(draft, target)
+        draft.replace(target)
         return 1
 
 

@@ -1,1 +1,1 @@
-"""What a model line does: train, score, judge. Plain functions over storage and core; no Dagster, so a replay can call them."""
+"""What a model line does: train, score, judge. Plain functions; no Dagster, so a replay can call them."""

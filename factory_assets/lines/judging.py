@@ -67,7 +67,8 @@ def _judge_feature_drift(stores: LineStores, now: datetime) -> Judgement:
     def current(features: list[str]) -> pd.DataFrame:
         start = now - stores.spec.drift.window
         table = stores.training_sets.pin_features()
-        return stores.predictions.read_features(table, features, start, now).to_pandas()
+        frame: pd.DataFrame = stores.predictions.read_features(table, features, start, now).to_pandas()
+        return frame
 
     ignored = {PREDICTION, *stores.spec.drift.ignore}
     return _judge_drift(stores, now, "feature_drift", lambda reference: reference.feature not in ignored, current)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.stores import LineStores
@@ -33,7 +34,8 @@ def score_days(
     features = [*champion.numeric, *champion.categorical]
     # Rows later than the factory's now do not exist yet, whatever the landed files say.
     rows = stores.predictions.read_features(feature_set, features, start, min(end, now), timezone)
-    scores = load_model(stores, champion).predict(rows.to_pandas())
+    with threadpool_limits(limits=1):
+        scores = load_model(stores, champion).predict(rows.to_pandas())
     provenance = Provenance(champion.version, champion.trained_until_utc, feature_set.version, now, run_id)
     table_version = stores.predictions.write(rows, pa.array(scores, pa.float64()), days, provenance)
     mean = float(scores.mean()) if len(scores) else None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from factory_assets.contracts.model_line import Task
 from factory_assets.core.artefacts import unpack_model, unpickle_model
 from factory_assets.core.prediction import predict_scores
 from factory_assets.lines.stores import LineStores
@@ -19,7 +20,7 @@ class LoadedModel:
 
     version: ModelVersion
     model: Any
-    task: str
+    task: Task
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """Scores of raw feature columns, float64, one a row."""

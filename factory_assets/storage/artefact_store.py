@@ -29,7 +29,7 @@ class ArtefactStore:
                 handle.write(blob)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(draft, path)
+            draft.replace(path)
         return name, sha256
 
     def read(self, name: str) -> bytes:

@@ -141,7 +141,9 @@ class BronzeWriter:
         )
         with connect() as connection:
             connection.register("landed", mapping)
-            connection.execute(f"create temp table judged as {self._judging_sql(layouts_differ)}", [[str(f.path) for f in files]])
+            connection.execute(
+                f"create temp table judged as {self._judging_sql(layouts_differ)}", [[str(f.path) for f in files]]
+            )
             good = connection.sql(self._good_sql(), params=[now]).to_arrow_table()
             bad = connection.sql(
                 f"select {literal(self.spec.name)} as source, {PARTITION_COLUMN}, file, reason, "

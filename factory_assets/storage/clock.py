@@ -1,7 +1,6 @@
 """The factory clock: the wall clock, or the instant a replay of history has reached."""
 
 import json
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,4 +36,4 @@ class FactoryClock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".draft")
         draft.write_text(json.dumps({"now_utc": instant.astimezone(UTC).isoformat()}), encoding="utf-8")
-        os.replace(draft, self.path)
+        draft.replace(self.path)

@@ -18,7 +18,7 @@ Profile:
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from factory_assets.storage.snapshots import UnreadableTableError, duckdb_type, open_table, select_sql
 from factory_assets.storage.sql import SqlValue, equals_any, literal, quote_identifier
+
+# Neither is typed by dbt.
+_find_adapter: Callable[[str], Any] = get_adapter_by_type
+_find_flags: Callable[[], Any] = get_flags
 
 _STRATEGIES = ("overwrite", "merge", "replace_partitions")
 _NEW_ROWS = quote_identifier("__delta_new_rows")
@@ -110,7 +114,7 @@ class ModelWrite:
         return write
 
 
-class Plugin(BasePlugin):  # type: ignore[misc]
+class Plugin(BasePlugin):
     """Delta tables in and out of dbt-duckdb. One instance lives as long as the DuckDB database behind it."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
@@ -149,7 +153,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]
         """Write one model. `version` and `rows` are put into the config's `result` for the materialization to report."""
         try:
             write = ModelWrite.from_target(target_config)
-            cursor = get_adapter_by_type("duckdb").connections.get_thread_connection().handle.cursor()
+            cursor = _find_adapter("duckdb").connections.get_thread_connection().handle.cursor()
             current = self._pinned.get((write.schema, write.name))
             version_before = None if current is None else current.version()
             rows = cursor.sql(_checked_sql(write))
@@ -165,6 +169,8 @@ class Plugin(BasePlugin):  # type: ignore[misc]
                 "the table was changed by another writer after this run had read it, so nothing was written: "
                 f"run the model again. ({_first_line(error)})"
             ) from error
+        except duckdb.CatalogException as error:
+            raise DbtRuntimeError(f"{error}\nThe lake is {self._lake}: were the sources ingested into it?") from error
         except (duckdb.Error, DeltaError, pa.ArrowException) as error:
             raise DbtRuntimeError(str(error)) from error
         result = target_config.config["result"]
@@ -173,19 +179,22 @@ class Plugin(BasePlugin):  # type: ignore[misc]
 
     def _replace_all(self, write: ModelWrite, current: DeltaTable | None, rows: Any) -> DeltaTable:
         uri = table_uri(self._lake, write.schema, write.name)
-        write_deltalake(
-            uri if current is None else current,
-            rows.to_arrow_reader(_ROWS_PER_BATCH),
-            mode="error" if current is None else "overwrite",
-            schema_mode=None if current is None else "overwrite",
-            partition_by=list(write.partition_by),
-            storage_options=self._storage_options,
-            writer_properties=_WRITER_PROPERTIES,
-            commit_properties=_commit_properties(write),
-        )
+        with rows.to_arrow_reader(_ROWS_PER_BATCH) as reader:
+            if current is not None:
+                _overwrite(current, reader, write, schema_mode="overwrite", partition_by=list(write.partition_by))
+                return current
+            write_deltalake(
+                uri,
+                reader,
+                mode="error",
+                partition_by=list(write.partition_by),
+                storage_options=self._storage_options,
+                writer_properties=_WRITER_PROPERTIES,
+                commit_properties=_commit_properties(write),
+            )
         # Our own first commit by its number: whatever came after is not what this run wrote.
-        created = open_table(uri, version=0, storage_options=self._storage_options) if current is None else current
-        assert created is not None
+        created = open_table(uri, version=0, storage_options=self._storage_options)
+        assert created is not None, uri
         return created
 
     def _replace_some(self, cursor: duckdb.DuckDBPyConnection, write: ModelWrite, current: DeltaTable) -> DeltaTable:
@@ -195,19 +204,15 @@ class Plugin(BasePlugin):  # type: ignore[misc]
         try:
             if _count(cursor, _NEW_ROWS) == 0:
                 return current
-            new_rows = cursor.sql(f"FROM {_NEW_ROWS}")
             if write.strategy == "merge":
                 _refuse_repeated_keys(cursor, write.unique_key)
-                _merge(current, new_rows.to_arrow_reader(_ROWS_PER_BATCH), write)
+                with cursor.sql(f"FROM {_NEW_ROWS}").to_arrow_reader(_ROWS_PER_BATCH) as new_rows:
+                    _merge(current, new_rows, write)
             else:
-                write_deltalake(
-                    current,
-                    new_rows.to_arrow_reader(_ROWS_PER_BATCH),
-                    mode="overwrite",
-                    predicate=_partitions_of_new_rows(cursor, write.partition_by),
-                    writer_properties=_WRITER_PROPERTIES,
-                    commit_properties=_commit_properties(write),
-                )
+                # Asked before the rows are opened: DuckDB allows one open result on a connection.
+                partitions = _partitions_of_new_rows(cursor, write.partition_by)
+                with cursor.sql(f"FROM {_NEW_ROWS}").to_arrow_reader(_ROWS_PER_BATCH) as new_rows:
+                    _overwrite(current, new_rows, write, predicate=partitions)
             return current
         finally:
             cursor.execute(f"DROP TABLE IF EXISTS {_NEW_ROWS}")
@@ -215,13 +220,13 @@ class Plugin(BasePlugin):  # type: ignore[misc]
     def _show(self, cursor: duckdb.DuckDBPyConnection, schema: str, name: str, table: DeltaTable) -> None:
         """Pin `table` and let its view show that version."""
         self._pinned[schema, name] = table
-        try:
-            query = select_sql(table)
-        except (UnreadableTableError, TypeError) as error:
-            # One table that cannot be read must not stop the models that never ask for it.
-            query = f"SELECT error({literal(str(error))}) AS unreadable"
+        view = f"{quote_identifier(schema)}.{quote_identifier(name)}"
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(schema)}")
-        cursor.execute(f"CREATE OR REPLACE VIEW {quote_identifier(schema)}.{quote_identifier(name)} AS {query}")
+        try:
+            cursor.execute(f"CREATE OR REPLACE VIEW {view} AS {select_sql(table)}")
+        except (UnreadableTableError, TypeError, duckdb.Error) as error:
+            # One table that cannot be read must not stop the models that never ask for it.
+            cursor.execute(f"CREATE OR REPLACE VIEW {view} AS {_failing_select(table, str(error))}")
 
 
 def lake_path(lake_uri: str) -> Path:
@@ -233,7 +238,7 @@ def lake_path(lake_uri: str) -> Path:
     uri = lake_uri.removeprefix("file://")
     if "://" in uri:
         raise DbtRuntimeError(f"lake_uri {lake_uri!r}: models are read from and written to local folders only")
-    return Path(getattr(get_flags(), "PROJECT_DIR", None) or ".", uri).resolve()
+    return Path(getattr(_find_flags(), "PROJECT_DIR", None) or ".", uri).resolve()
 
 
 def list_tables(lake: Path) -> list[tuple[str, str, str]]:
@@ -252,6 +257,11 @@ def _drop_everything(cursor: duckdb.DuckDBPyConnection) -> None:
     tables = "SELECT 'TABLE', schema_name, table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
     for kind, schema, name in cursor.execute(f"{views} UNION ALL {tables}").fetchall():
         cursor.execute(f"DROP {kind} IF EXISTS {quote_identifier(schema)}.{quote_identifier(name)} CASCADE")
+
+
+def _failing_select(table: DeltaTable, message: str) -> str:
+    columns = (f"CAST(error({literal(message)}) AS VARCHAR) AS {quote_identifier(f.name)}" for f in table.schema().fields)
+    return f"SELECT {', '.join(columns)}"
 
 
 def _checked_sql(write: ModelWrite) -> str:
@@ -337,6 +347,17 @@ def _partitions_of_new_rows(cursor: duckdb.DuckDBPyConnection, partition_by: Seq
         for values in found
     )
     return " OR ".join(f"({partition})" for partition in partitions)
+
+
+def _overwrite(current: DeltaTable, new_rows: pa.RecordBatchReader, write: ModelWrite, **what: Any) -> None:
+    write_deltalake(
+        current,
+        new_rows,
+        mode="overwrite",
+        writer_properties=_WRITER_PROPERTIES,
+        commit_properties=_commit_properties(write),
+        **what,
+    )
 
 
 def _merge(current: DeltaTable, new_rows: pa.RecordBatchReader, write: ModelWrite) -> None:

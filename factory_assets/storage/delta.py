@@ -119,7 +119,10 @@ class Lake:
         if pinned is None:
             return []
         order = ", ".join(map(quote_identifier, spec.sort_by or spec.keys))
-        return self.query(f"select * from t where {where} order by {order}", parameters, t=pinned).to_pylist()
+        found: list[dict[str, Any]] = self.query(
+            f"select * from t where {where} order by {order}", parameters, t=pinned
+        ).to_pylist()
+        return found
 
     def replace(
         self, spec: TableSpec, rows: pa.Table, predicate: str | None = None, note: Mapping[str, str] | None = None

@@ -15,7 +15,7 @@ from factory_assets.core.artefacts import unpack_model, unpickle_model
 from factory_assets.core.prediction import predict_scores
 
 
-class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     """Scores a frame of raw feature columns: the positive class's probability, or the predicted value."""
 
     def load_context(self, context: Any) -> None:

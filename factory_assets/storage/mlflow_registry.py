@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class MlflowRegistry:
         """A client on a store that exists. The first process makes it, under a lock: two at once corrupt a new SQLite."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_LOG_UV_FILES", "false")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
@@ -165,13 +168,11 @@ class MlflowRegistry:
 
         for table, context in record.inputs:
             source = DeltaDatasetSource(path=table.handle.table_uri, delta_table_version=table.version)
-            dataset = MetaDataset(source, name=table.name, digest=f"v{table.version}")
+            dataset = MetaDataset(source, name=table.name, digest=f"v{table.version}")  # type: ignore[abstract]
             # DeltaDatasetSource drops version 0 (a falsy test), so the version is a tag as well.
             mlflow.log_input(dataset, context=context, tags={"delta_version": str(table.version)})
 
-    def _register(
-        self, client: "MlflowClient", record: TrainingRecord, source: str, run_id: str
-    ) -> RegisteredVersion:
+    def _register(self, client: "MlflowClient", record: TrainingRecord, source: str, run_id: str) -> RegisteredVersion:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -188,9 +189,8 @@ class MlflowRegistry:
 
 def _metric(name: str, value: float) -> Any:
     from mlflow.entities import Metric
-    from mlflow.utils.time import get_current_time_millis
 
-    return Metric(name, value, get_current_time_millis(), 0)
+    return Metric(name, value, int(time.time() * 1000), 0)
 
 
 def _param(name: str, value: str) -> Any:

@@ -135,7 +135,12 @@ class ModelVersions:
         return self.lake.rows(PROMOTIONS, "line = ? and segment = ?", [line, segment])
 
     def decide(
-        self, version: ModelVersion, champion_before: int | None, decision: PromotionDecision, now: datetime, run_id: str
+        self,
+        version: ModelVersion,
+        champion_before: int | None,
+        decision: PromotionDecision,
+        now: datetime,
+        run_id: str,
     ) -> None:
         """Records the gate's decision; it takes effect only if the champion still is `champion_before`.
 

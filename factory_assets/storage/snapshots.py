@@ -5,9 +5,10 @@ what the files say. Whatever the log says beyond that (deletion vectors, column 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
+import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from deltalake.schema import ArrayType, Field, MapType, PrimitiveType, StructType
@@ -52,9 +53,7 @@ class UnreadableTableError(Exception):
         self.feature = feature
 
 
-def open_table(
-    uri: str, version: int | None = None, storage_options: dict[str, str] | None = None
-) -> DeltaTable | None:
+def open_table(uri: str, version: int | None = None, storage_options: dict[str, str] | None = None) -> DeltaTable | None:
     """Return the table at `uri`, pinned at `version` (default: the newest), or None where no table lies.
 
     A version that does not exist is an error (`DeltaError`), not None. Writes through the returned handle are checked
@@ -69,9 +68,9 @@ def open_table(
 def select_sql(table: DeltaTable) -> str:
     """Return a DuckDB SELECT over exactly the rows of this snapshot, its columns in the order and types of the schema.
 
-    No file is opened to build or to bind it: the column types come from the Delta log. Columns that were added after a
-    file was written are null there; a table with no files gives no rows, typed. A filter on a partition column skips
-    files, as in Delta.
+    Building it reads only the Delta log; DuckDB reads the footers of the files when it binds the query. Columns that were
+    added after a file was written are null there; a table with no files gives no rows, typed. A filter on a partition
+    column skips files, as in Delta.
 
     Raises:
         UnreadableTableError: The table needs more than its data files to be read right.
@@ -80,26 +79,27 @@ def select_sql(table: DeltaTable) -> str:
     fields = table.schema().fields
     root, paths = _data_files(table)
     if not paths:
-        columns = ", ".join(f"CAST(NULL AS {duckdb_type(f)}) AS {quote_identifier(f.name)}" for f in fields)
-        return f"SELECT {columns} WHERE FALSE"
+        return f"SELECT {', '.join(map(_typed_null, fields))} WHERE FALSE"
     partition_columns = set(table.metadata().partition_columns)
+    _refuse_foreign_layout(table, paths, sorted(partition_columns))
+    data_fields = [field for field in fields if field.name not in partition_columns]
     columns = ", ".join(
         f"{_partition_value(field, len(root))} AS {quote_identifier(field.name)}"
         if field.name in partition_columns
         else quote_identifier(field.name)
         for field in fields
     )
-    _refuse_foreign_layout(table, paths, [field.name for field in fields if field.name in partition_columns])
+    # Given as `schema = MAP {...}`, the columns would need no footers, but DuckDB 2.0 then takes every table for one row
+    # and joins by nested loops (an ASOF join of 337,000 rows: 72 s instead of 0.6 s).
     file_list = ", ".join(literal(_without_globbing(root + path)) for path in paths)
-    file_schema = ", ".join(
-        f"{literal(f.name)}: {{name: {literal(f.name)}, type: {literal(duckdb_type(f))}, default_value: NULL}}"
-        for f in fields
-        if f.name not in partition_columns
+    rows = (
+        f"read_parquet([{file_list}], filename = {literal(_FILE_PATH_COLUMN)}, "
+        "union_by_name = TRUE, hive_partitioning = FALSE)"
     )
-    return (
-        f"SELECT {columns} FROM read_parquet([{file_list}], filename = {literal(_FILE_PATH_COLUMN)}, "
-        f"schema = MAP {{{file_schema}}})"
-    )
+    if not _surely_in_files(table, data_fields):
+        nulls = ", ".join([*map(_typed_null, data_fields), f"CAST(NULL AS VARCHAR) AS {_FILE_PATH_COLUMN}"])
+        rows = f"(SELECT {nulls} WHERE FALSE UNION ALL BY NAME SELECT * FROM {rows})"
+    return f"SELECT {columns} FROM {rows}"
 
 
 def duckdb_type(field: Field) -> str:
@@ -121,6 +121,25 @@ def _type_name(data_type: object, column: str) -> str:
             return f"STRUCT({', '.join(members)})"
         case _:
             raise TypeError(f"column {column!r}: no DuckDB type for the Delta type {data_type}")
+
+
+def _typed_null(field: Field) -> str:
+    return f"CAST(NULL AS {duckdb_type(field)}) AS {quote_identifier(field.name)}"
+
+
+def _surely_in_files(table: DeltaTable, fields: Sequence[Field]) -> bool:
+    """Tell whether at least one file has each column, by the statistics in the log.
+
+    A column that was added since the last write is in no file, and naming it would fail. Statistics usually stop after 32
+    columns; a false "no" costs only the skipping of files, which DuckDB does not do below a union.
+    """
+    statistics = pa.table(table.get_add_actions(flatten=True))
+    seen = {
+        name.removeprefix("null_count.")
+        for name in statistics.column_names
+        if name.startswith("null_count.") and statistics.column(name).null_count < statistics.num_rows
+    }
+    return all(field.name in seen or any(name.startswith(f"{field.name}.") for name in seen) for field in fields)
 
 
 def _refuse_unreadable(table: DeltaTable) -> None:
@@ -158,8 +177,8 @@ def _refuse_foreign_layout(table: DeltaTable, paths: list[str], partition_column
 def _partition_value(field: Field, root_length: int) -> str:
     """Return the expression that reads a partition column from the path of the file.
 
-    It is constant within a file, which lets DuckDB skip whole files on a filter. DuckDB's own `hive_partitioning`
-    cannot be combined with a given schema and would open every file before the first query.
+    It is constant within a file, which lets DuckDB skip whole files on a filter. DuckDB's own `hive_partitioning` would
+    also take a folder above the table, such as `k=1/table`, for a partition, and read instants in the session's zone.
     """
     pattern = literal(f"(?:^|/){re.escape(field.name)}=([^/]*)/")
     path = f"substr({quote_identifier(_FILE_PATH_COLUMN)}, {root_length + 1})"

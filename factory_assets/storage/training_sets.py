@@ -66,7 +66,9 @@ class TrainingSets:
         feature_set = self.pin_features()
         labels = self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}")
         _require_columns(
-            labels, (*self.spec.entity, self.spec.label.column, self.spec.label.known_at), f"label of {self.spec.name!r}"
+            labels,
+            (*self.spec.entity, self.spec.label.column, self.spec.label.known_at),
+            f"label of {self.spec.name!r}",
         )
         features = self.feature_columns(feature_set)
         rows = self.lake.query(self._joining_sql(features), [now, now], features=feature_set, labels=labels)

@@ -102,15 +102,16 @@ recent_traffic as (
         hours.origin,
         hours.hour_start_utc,
         hours.scheduled_departures,
-        sum(earlier.actual_departures) as departures,
-        sum(earlier.departure_delay_minutes_total) as delay_minutes
+        -- Two joins: one on either hour would pair every hour of an airport with every other.
+        previous.actual_departures + before_previous.actual_departures as departures,
+        previous.departure_delay_minutes_total + before_previous.departure_delay_minutes_total as delay_minutes
     from hours
-    left join hours as earlier
+    left join hours as previous
+        on hours.origin = previous.origin and hours.hour_start_utc - interval '1 hour' = previous.hour_start_utc
+    left join hours as before_previous
         on
-            hours.origin = earlier.origin
-            and earlier.hour_start_utc
-            in (hours.hour_start_utc - interval '1 hour', hours.hour_start_utc - interval '2 hours')
-    group by hours.origin, hours.hour_start_utc, hours.scheduled_departures
+            hours.origin = before_previous.origin
+            and hours.hour_start_utc - interval '2 hours' = before_previous.hour_start_utc
 ),
 
 weather as (

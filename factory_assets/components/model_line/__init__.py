@@ -1,4 +1,4 @@
-"""The ModelLine component: one declaration becomes training set, models, predictions, checks, a retrain job and its sensor."""
+"""The ModelLine component: one declaration becomes assets, checks, a retrain job and its sensor."""
 
 from factory_assets.components.model_line.component import ModelLine
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from factory_assets.components.calendar import closed_days
@@ -17,7 +16,9 @@ from factory_assets.components.naming import (
     ATTEMPT_TAG,
     CAUSE_TAG,
     CHECK_TAG_PREFIX,
+    DAILY_JOB,
     LINE_TAG,
+    MONITOR_JOB,
     REQUEST_TAG,
     models_key,
     predictions_key,
@@ -32,8 +33,8 @@ from factory_assets.contracts.reports import LedgerEntry, RetrainDecision
 from factory_assets.core.retraining import decide_retraining
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from factory_assets.settings import FactorySettings
 
-SENSOR_INTERVAL_SECONDS = 30
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -44,18 +45,14 @@ _UNFINISHED = [
 _LOST = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
-def build_retrain_job(
-    spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition
-) -> UnresolvedAssetJobDefinition:
+def build_retrain_job(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> UnresolvedAssetJobDefinition:
     """Training set, models, the newest days scored again, and all checks again, in that order.
 
     It does not rebuild the feature set: the evidence that started the retrain stays, and ends with a new verdict.
     """
     return dg.define_asset_job(
         retrain_job(spec.name),
-        selection=dg.AssetSelection.assets(
-            training_set_key(spec.name), models_key(spec.name), predictions_key(spec.name)
-        ),
+        selection=dg.AssetSelection.assets(training_set_key(spec.name), models_key(spec.name), predictions_key(spec.name)),
         partitions_def=partitions,
         tags={LINE_TAG: spec.name},
         description=f"Retrains {spec.name}, lets the gate decide, scores the newest days again and checks again.",
@@ -73,7 +70,7 @@ def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.S
     @dg.sensor(
         name=retrain_sensor(spec.name),
         job_name=retrain_job(spec.name),
-        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        minimum_interval_seconds=FactorySettings().sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Starts {retrain_job(spec.name)} when {', '.join(spec.retrain.on)} failed; once for each cause.",
     )
@@ -82,7 +79,8 @@ def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.S
     ) -> dg.RunRequest | dg.SkipReason:
         stores = open_stores(spec, lake, mlflow)
         now = clock.open().now()
-        decision = _decide(context.instance, stores, now)
+        record_lost_runs(context.instance, stores)
+        decision = decide(context.instance, stores, now)
         days = _days_to_score(spec, calendar, now)
         if not decision.request or days is None:
             return dg.SkipReason(decision.reason)
@@ -92,16 +90,19 @@ def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.S
     return retraining_sensor
 
 
-def _decide(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> RetrainDecision:
+def decide(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> RetrainDecision:
+    """What is to be done now, from Dagster's record and the ledger; reads only."""
     spec = stores.spec
-    record_lost_runs(instance, stores)
+    judging = _find_run(instance, (DAILY_JOB, MONITOR_JOB))
+    if judging is not None:
+        return RetrainDecision(False, f"Run {judging} is still judging: all its verdicts are taken together.")
     champion = stores.versions.champion(spec.name)
     serving = champion.version if champion else 0
     # A failure of a model that no longer serves was answered by whatever replaced it.
     keys = check_keys(spec).items()
     failed = [check for check in read_failed_checks(instance, keys) if check.champion_version == serving]
     entries = stores.ledger.entries(spec.name)
-    active = _find_active_run(instance, spec)
+    active = _find_run(instance, (retrain_job(spec.name),))
     return decide_retraining(spec.name, spec.retrain, failed, entries, now, datetime.now(UTC), active)
 
 
@@ -119,11 +120,13 @@ def record_lost_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
             stores.ledger.record(lost)
 
 
-def _find_active_run(instance: dg.DagsterInstance, spec: ModelLineSpec) -> str | None:
-    runs = instance.get_runs(
-        dg.RunsFilter(job_name=retrain_job(spec.name), tags={LINE_TAG: spec.name}, statuses=_UNFINISHED), limit=1
-    )
-    return runs[0].run_id if runs else None
+def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:
+    """A queued or running run of one of `jobs`."""
+    for job in jobs:
+        runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1)
+        if runs:
+            return str(runs[0].run_id)
+    return None
 
 
 def _days_to_score(spec: ModelLineSpec, calendar: CalendarSpec, now: datetime) -> tuple[str, str] | None:

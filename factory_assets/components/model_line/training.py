@@ -104,7 +104,7 @@ def _describe(outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
         "gate": outcome.decision.reason,
         "cause": cause,
         "fitted": outcome.fitted,
-        **{name: value for name, value in evaluation.scores.items()},
+        **evaluation.scores,
         f"baseline_{evaluation.metric}": evaluation.baseline[evaluation.metric],
         f"dummy_{evaluation.metric}": evaluation.dummy[evaluation.metric],
         "mlflow_run_id": version.mlflow_run_id,

@@ -1,0 +1,131 @@
+"""The `factory` command: play the demo, open the UI, say how the lines are, check the declarations."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from factory_assets.settings import FactorySettings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Errors that are meant for the reader are printed as one sentence, and end the command with 1."""
+    from factory_assets.demo.flights import DemoDataMissingError
+    from factory_assets.demo.processes import DataFolderInUseError
+    from factory_assets.demo.run import DemoFailedError
+
+    try:
+        yield
+    except (DataFolderInUseError, DemoDataMissingError, DemoFailedError) as error:
+        console.print(f"[bold red]error:[/] {error}", markup=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def demo(
+    small: Annotated[bool, typer.Option(help="Six weeks and one more instead of half a year; no drift in it.")] = False,
+) -> None:
+    """Plays half a year of real flights: lands, trains, scores, and lets failed checks start retrains."""
+    os.environ.setdefault("FACTORY_SENSOR_INTERVAL_SECONDS", "5")
+    _be_quiet()
+    from factory_assets.demo import plan
+    from factory_assets.demo.run import play_demo
+
+    started = time.monotonic()
+
+    def report(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.0f} s[/]  {text}")
+
+    settings = FactorySettings()
+    with _plain_errors():
+        play_demo(settings, plan.SMALL if small else plan.FULL, report)
+    _print_status(settings)
+    console.print(_WHERE_TO_LOOK)
+
+
+@app.command()
+def status() -> None:
+    """Prints, for each line: champion, metric, predictions, checks, and retrains with their causes."""
+    _be_quiet()
+    _print_status(FactorySettings())
+
+
+@app.command()
+def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
+    """Opens the Dagster UI with its daemon on this installation's data; schedules and sensors run live."""
+    from factory_assets.demo.processes import own_data_folder
+    from factory_assets.installation import prepare_dagster_home
+
+    settings = FactorySettings()
+    with _plain_errors(), own_data_folder(settings):
+        prepare_dagster_home(settings)
+        command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", "workspace.yaml"]
+        process = subprocess.Popen([*command, "-h", "127.0.0.1", "-p", str(port)], cwd=settings.project_dir)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise typer.Exit(process.wait())
+
+
+@app.command()
+def validate() -> None:
+    """Checks every declaration below factory_assets/defs; ends with 1 when one is wrong."""
+    _be_quiet()
+    from factory_assets.installation import find_declaration_problems
+
+    problems = find_declaration_problems(FactorySettings())
+    for problem in problems:
+        console.print(str(problem), markup=False)
+    if problems:
+        raise typer.Exit(1)
+    console.print("all declarations are sound")
+
+
+_WHERE_TO_LOOK = """
+Look at what it did:
+  make dev      the Dagster UI with lineage, runs and checks   http://127.0.0.1:3000
+  make mlflow   the MLflow UI with models and metrics          http://127.0.0.1:5000
+  make docs     dbt's documentation of tables and columns      http://127.0.0.1:8080
+  make status   this table again"""
+
+
+def _print_status(settings: FactorySettings) -> None:
+    from factory_assets.installation import load_lines
+    from factory_assets.lines.summary import summarise
+    from factory_assets.storage.delta import Lake
+
+    table = Table(title="Model lines", title_justify="left", title_style="bold")
+    for column in ("line", "segments", "champion", "metric", "baseline", "predictions", "checks", "retrains"):
+        table.add_column(column, justify="right" if column in ("segments", "predictions") else "left", overflow="fold")
+    for row in summarise(Lake(settings.lake), [line.name for line in load_lines(settings)]):
+        table.add_row(
+            row.line,
+            str(row.segments),
+            f"v{row.champion_version}" if row.champion_version else "none yet",
+            "" if row.value is None else f"{row.metric} {row.value:.4f}",
+            "" if row.baseline_value is None else f"{row.baseline_value:.4f}",
+            f"{row.predictions:,}",
+            f"{row.checks_passed} passed, {row.checks_failed} failed",
+            "\n".join(row.retrains) or "none",
+        )
+    console.print(table)
+
+
+def _be_quiet() -> None:
+    """Libraries report their own progress and betas; what matters comes back as results and errors."""
+    warnings.simplefilter("ignore")
+    for name in ("alembic", "mlflow", "dagster"):
+        logging.getLogger(name).setLevel(logging.ERROR)

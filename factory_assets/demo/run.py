@@ -1,0 +1,173 @@
+"""Plays the demo: history first, then time goes on, and a real daemon's sensors start the retrains.
+
+Every step can be done again. What is done is read from Dagster's record and the lake, never remembered: killed anywhere,
+the demo starts again where it stood.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import dagster as dg
+
+from factory_assets.components.model_line.retraining import decide
+from factory_assets.components.naming import DAILY_JOB, RANGE_END_TAG, RANGE_START_TAG, retrain_job
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.demo.flights import open_flight_data
+from factory_assets.demo.plan import Plan, Slice
+from factory_assets.demo.processes import own_data_folder, start_daemon, stop_daemon
+from factory_assets.demo.replay import Replay
+from factory_assets.installation import load_lines, prepare_dagster_home
+from factory_assets.lines.stores import LineStores
+from factory_assets.settings import FactorySettings
+from factory_assets.storage.artefact_store import ArtefactStore
+from factory_assets.storage.clock import FactoryClock
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.mlflow_registry import MlflowRegistry
+
+STEP_TAG = "factory/demo_step"
+_PLAYED = "demo.played"
+_SETTLE_TIMEOUT_SECONDS = 300
+_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+Report = Callable[[str], None]
+
+
+class DemoFailedError(RuntimeError):
+    """A step of the demo failed; the message says which, why, and where to look."""
+
+
+@dataclass
+class Demo:
+    """One playing of a plan on one data folder."""
+
+    settings: FactorySettings
+    plan: Plan
+    report: Report
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    lines: list[ModelLineSpec]
+
+    def play(self) -> None:
+        """History, first training, and then slice after slice until every failed check is answered."""
+        self.mark_dead_runs()
+        landed = Replay(open_flight_data(), self.settings.landing, FactoryClock(self.settings.clock))
+        with self.daemon():
+            self.take_in(landed, self.plan.history, "history")
+            for line in self.lines:
+                self.run_once(f"first training of {line.name}", retrain_job(line.name), _last_week(self.plan.history))
+            self.settle()
+            for position, days in enumerate(self.plan.slices, 1):
+                self.take_in(landed, days, f"slice {position} of {len(self.plan.slices)}")
+                self.settle()
+
+    def take_in(self, replay: Replay, days: Slice, title: str) -> None:
+        """Lands the days and runs the daily job over them, unless that is done."""
+        if self.is_done(days.key):
+            return
+        replay.land(days.first, days.last)
+        self.run_once(f"{title}: {days.first} to {days.last}", DAILY_JOB, days, key=days.key)
+
+    def run_once(self, title: str, job: str, days: Slice, key: str | None = None) -> None:
+        """Runs `job` over the days in this process, unless a run of this step already succeeded.
+
+        Raises:
+            DemoFailedError: with the steps that failed.
+        """
+        step = key or title
+        if self.is_done(step):
+            return
+        started = time.monotonic()
+        tags = {STEP_TAG: step, RANGE_START_TAG: str(days.first), RANGE_END_TAG: str(days.last)}
+        definition = self.definitions.resolve_job_def(job)
+        result = definition.execute_in_process(run_config=_QUIET, instance=self.instance, tags=tags, raise_on_error=False)
+        if not result.success:
+            failed = [event.message for event in result.all_events if event.is_step_failure]
+            raise DemoFailedError(f"{title}: run {result.run_id} failed.\n" + "\n".join(str(m) for m in failed))
+        verdicts = list(result.get_asset_check_evaluations())
+        wrong = [f"{e.asset_key.to_user_string()}:{e.check_name}" for e in verdicts if not e.passed]
+        checks = f"{len(verdicts)} checks" + (f", failed: {', '.join(wrong)}" if wrong else ", all passed")
+        self.report(f"{title} ({time.monotonic() - started:.0f} s, {checks})")
+
+    def is_done(self, step: str) -> bool:
+        """Whether a run of this step succeeded, now or before the demo was killed."""
+        done = dg.RunsFilter(tags={STEP_TAG: step}, statuses=[dg.DagsterRunStatus.SUCCESS])
+        return self.instance.get_runs_count(done) > 0
+
+    def settle(self) -> None:
+        """Waits until the daemon's sensors have answered every failed check.
+
+        Raises:
+            DemoFailedError: when that takes too long.
+        """
+        waiting_since = time.monotonic()
+        announced: set[str] = set()
+        while True:
+            pending = [line.name for line in self.lines if self.is_pending(line)]
+            if not pending:
+                return
+            for line in set(pending) - announced:
+                self.report(f"{line}: a check failed, the sensor of the daemon is to start a retrain")
+            announced |= set(pending)
+            if time.monotonic() - waiting_since > _SETTLE_TIMEOUT_SECONDS:
+                raise DemoFailedError(
+                    f"no retrain of {', '.join(pending)} came through in {_SETTLE_TIMEOUT_SECONDS} s: see "
+                    f"{self.settings.dagster_home / 'daemon.log'}, then start the demo again"
+                )
+            time.sleep(1)
+
+    def is_pending(self, line: ModelLineSpec) -> bool:
+        """Whether the line has a failed check to answer, or a retrain that has not ended."""
+        unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
+        retrains = dg.RunsFilter(job_name=retrain_job(line.name), statuses=unfinished)
+        if self.instance.get_runs_count(retrains):
+            return True
+        decision = decide(self.instance, self.stores(line), FactoryClock(self.settings.clock).now())
+        return decision.request
+
+    def stores(self, line: ModelLineSpec) -> LineStores:
+        """The line's storage objects."""
+        registry = MlflowRegistry(self.settings.mlflow_uri, self.settings.mlflow_artifacts)
+        return LineStores(line, Lake(self.settings.lake), ArtefactStore(self.settings.models), registry)
+
+    def mark_dead_runs(self) -> None:
+        """Runs of a killed owner of this data folder will never end by themselves: they are marked as failed."""
+        unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
+        for run in self.instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+            self.instance.report_run_failed(run, "its process was killed")
+            self.report(f"run {run.run_id} of {run.job_name} was cut off before: marked as failed")
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """A real daemon, on the same home and data."""
+        process = start_daemon(self.settings)
+        try:
+            yield
+        finally:
+            stop_daemon(self.settings, process)
+
+
+def play_demo(settings: FactorySettings, plan: Plan, report: Report) -> None:
+    """Plays `plan`; at once done when it has been played before.
+
+    Raises:
+        DemoFailedError: when a step fails.
+        DataFolderInUseError: when another factory process works on the data folder.
+    """
+    with own_data_folder(settings):
+        prepare_dagster_home(settings)
+        played = settings.data / _PLAYED
+        if played.is_file() and played.read_text() == plan.key:
+            report("the demo has been played: nothing to do")
+            return
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            from factory_assets.definitions import defs
+
+            Demo(settings, plan, report, defs(), instance, load_lines(settings)).play()
+        played.write_text(plan.key)
+
+
+def _last_week(days: Slice) -> Slice:
+    return Slice(max(days.first, days.last - timedelta(days=6)), days.last)

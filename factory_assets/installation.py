@@ -1,0 +1,38 @@
+"""What an installation needs before it runs: Dagster's home, and the lines it declares."""
+
+import os
+from importlib.resources import files
+
+import dagster as dg
+
+from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.model_line import ModelLine
+from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.settings import FactorySettings
+
+
+def prepare_dagster_home(settings: FactorySettings) -> None:
+    """Makes the home with the shipped dagster.yaml, and points this process and its children at it."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    shipped = files("factory_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+    config = home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(shipped, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["FACTORY_DATA_DIR"] = str(settings.data)
+
+
+def load_lines(settings: FactorySettings) -> list[ModelLineSpec]:
+    """The sound model lines of this installation, by name."""
+    tree = dg.ComponentTree.for_project(settings.project_dir / "factory_assets")
+    lines = [line.spec for line in tree.get_all_components(of_type=ModelLine) if not line.problems]
+    return sorted(lines, key=lambda line: line.name)
+
+
+def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
+    """Everything that is wrong in the declarations of this installation."""
+    tree = dg.ComponentTree.for_project(settings.project_dir / "factory_assets")
+    declared = tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
+    return [problem for component in declared for problem in component.problems]
