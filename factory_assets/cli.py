@@ -19,7 +19,8 @@ from rich.table import Table
 from factory_assets.settings import FactorySettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False)
+# Wide enough for the table where there is no terminal to ask, as in a log.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
 
 
 @contextmanager
@@ -104,24 +105,31 @@ Look at what it did:
 
 def _print_status(settings: FactorySettings) -> None:
     from factory_assets.installation import load_lines
-    from factory_assets.lines.summary import summarise
+    from factory_assets.lines.summary import list_retrains, summarise
     from factory_assets.storage.delta import Lake
 
-    table = Table(title="Model lines", title_justify="left", title_style="bold")
-    for column in ("line", "segments", "champion", "metric", "baseline", "predictions", "checks", "retrains"):
-        table.add_column(column, justify="right" if column in ("segments", "predictions") else "left", overflow="fold")
-    for row in summarise(Lake(settings.lake), [line.name for line in load_lines(settings)]):
-        table.add_row(
+    lake = Lake(settings.lake)
+    lines = Table(title="Model lines", title_justify="left")
+    for column in ("line", "segments", "champion", "metric", "baseline", "predictions", "checks ok / failed", "retrains"):
+        lines.add_column(column, justify="left" if column == "line" else "right")
+    for row in summarise(lake, [line.name for line in load_lines(settings)]):
+        lines.add_row(
             row.line,
             str(row.segments),
-            f"v{row.champion_version}" if row.champion_version else "none yet",
+            f"v{row.champion_version}" if row.champion_version else "none",
             "" if row.value is None else f"{row.metric} {row.value:.4f}",
             "" if row.baseline_value is None else f"{row.baseline_value:.4f}",
             f"{row.predictions:,}",
-            f"{row.checks_passed} passed, {row.checks_failed} failed",
-            "\n".join(row.retrains) or "none",
+            f"{row.checks_passed} / {row.checks_failed}",
+            str(row.retrains),
         )
-    console.print(table)
+    retrains = Table(title="Retrains, by the factory clock", title_justify="left")
+    for column in ("day", "line", "cause", "outcome"):
+        retrains.add_column(column)
+    for retrain in list_retrains(lake):
+        retrains.add_row(retrain.day, retrain.line, " + ".join(retrain.causes), retrain.outcome)
+    console.print(lines)
+    console.print(retrains)
 
 
 def _be_quiet() -> None:

@@ -10,7 +10,12 @@ from factory_assets.settings import FactorySettings
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Loads offline and silently: nothing connects, reads a table or logs in."""
-    declared = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    bound = dg.Definitions(resources=build_resources(FactorySettings()), executor=dg.in_process_executor)
+    """The definitions of this package."""
+    return build_definitions(Path(__file__).parent, FactorySettings())
+
+
+def build_definitions(package: Path, settings: FactorySettings) -> dg.Definitions:
+    """Everything declared in `package`/defs. Loads offline: nothing connects, reads a table or logs in."""
+    declared = dg.load_from_defs_folder(path_within_project=package)
+    bound = dg.Definitions(resources=build_resources(settings), executor=dg.in_process_executor)
     return dg.Definitions.merge(declared, bound)

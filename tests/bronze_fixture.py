@@ -51,14 +51,14 @@ def read_raw(
         columns = f"{_REPLACED.get(name, '*')}{_DERIVED.get(name, '')}"
         days = "WHERE partition_date BETWEEN ? AND ?" if name in PARTITIONED else ""
         bounds = [first or date(2013, 1, 1), last or date(2013, 12, 31)] if days else []
-        return connection.execute(
+        return connection.sql(
             f"""
             WITH raw AS (SELECT {columns} FROM read_csv('{_raw_file(name)}', nullstr = 'NA', sample_size = -1))
             SELECT *, '{name}.csv' AS _source_file, TIMESTAMPTZ '{ingested_at.isoformat()}' AS _ingested_at_utc
             FROM raw {days}
             """,
-            bounds,
-        ).fetch_arrow_table()
+            params=bounds,
+        ).to_arrow_table()
 
 
 def write_bronze(lake: Path, tables: dict[str, pa.Table]) -> None:

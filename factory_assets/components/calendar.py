@@ -27,16 +27,17 @@ class Calendar(DeclaredComponent[CalendarSpec]):
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The `daily` and `monitor` jobs with their schedules."""
+        checks = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
         daily = dg.define_asset_job(
             DAILY_JOB,
-            selection=dg.AssetSelection.tag(CADENCE_TAG, DAILY),
+            selection=dg.AssetSelection.tag(CADENCE_TAG, DAILY) | checks,
             partitions_def=build_partitions(self.spec),
             description="Sources, dbt models, predictions and their checks, for a day or a range of days in one run.",
             executor_def=dg.in_process_executor,
         )
         monitor = dg.define_asset_job(
             MONITOR_JOB,
-            selection=dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks(),
+            selection=checks,
             description="The checks of all model lines, and nothing else.",
             executor_def=dg.in_process_executor,
         )

@@ -6,7 +6,8 @@ from typing import Literal
 
 from factory_assets.contracts.model_line import CheckKind
 
-RetrainState = Literal["requested", "promoted", "kept_champion", "failed"]
+# `lost`: the process died under the run, which says nothing of the run; `failed`: the run itself went wrong.
+RetrainState = Literal["requested", "promoted", "kept_champion", "failed", "lost"]
 
 
 @dataclass(frozen=True)

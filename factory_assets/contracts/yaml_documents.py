@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 MAX_CHARACTERS = 200_000
+_CORE_TAGS = "tag:yaml.org,2002:"
 _BOOLEANS = {"true": True, "false": False}
 _NULLS = {"", "~", "null"}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -71,6 +72,8 @@ def read_documents(text: str) -> list[YamlDocument]:
 
 def _plain(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> Any:
     lines.setdefault(path, node.start_mark.line + 1)
+    if not node.tag.startswith(_CORE_TAGS) or node.tag.startswith(f"{_CORE_TAGS}python"):
+        raise YamlError(node.start_mark.line + 1, _dotted(path), f"the tag {node.tag} is not read: write a plain value")
     if isinstance(node, yaml.MappingNode):
         return _plain_mapping(node, path, lines)
     if isinstance(node, yaml.SequenceNode):
@@ -96,8 +99,6 @@ def _plain_mapping(
 
 def _plain_scalar(node: yaml.Node, path: tuple[str | int, ...]) -> Any:
     text = str(node.value)
-    if node.tag.startswith("tag:yaml.org,2002:python") or not node.tag.startswith("tag:yaml.org,2002:"):
-        raise YamlError(node.start_mark.line + 1, _dotted(path), f"the tag {node.tag} is not read: write a plain value")
     if getattr(node, "style", None) is not None:
         return text
     if text.lower() in _BOOLEANS:

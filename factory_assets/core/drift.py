@@ -181,7 +181,9 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / total if total else np.zeros(len(counts))
 
 
-def _reason(features: Sequence[FeatureDrift], judged: bool, before: int, after: int, threshold: float, min_rows: int) -> str:
+def _reason(
+    features: Sequence[FeatureDrift], judged: bool, before: int, after: int, threshold: float, min_rows: int
+) -> str:
     if not judged:
         return f"Not judged: {after:,} current rows, and fewer than {min_rows:,} say nothing about drift."
     worst = sorted(features, key=lambda f: -f.psi)

@@ -1,14 +1,15 @@
 """When failed checks start a retrain: exactly one effective retrain for each cause, and no cause without a next step.
 
 The words. A *cause* is one check, of one champion, on one state of the data. An *attempt* is a run key; its ledger
-entries tell how far it came: requested, failed, kept_champion, promoted. The furthest of them counts, whatever order
+entries tell how far it came: requested, failed or lost, kept_champion, promoted. The furthest of them counts, whatever order
 they were written in, so a late or repeated entry never reopens what is settled.
 
 The rules, in order. A cause is open while its check fails and no attempt with it was resolved (promoted or kept).
 1. A run is active: wait for it.
 2. An open cause was requested and nothing came of it (a crash between ledger and run): the same attempt is asked for
    again, under the same run key, so a run that did start is not started twice.
-3. The newest failed attempt of the line holds back everything until its backoff is over, by the wall clock.
+3. The newest failed attempt of the line holds back everything until its backoff is over, by the wall clock. An attempt
+   whose process was killed (lost) counts as one but is not waited for: it says nothing of the next.
 4. Causes that failed `max_attempts` times wait for a person, and say so. All other open ones go into *one* request:
    a new cause rides along with a retry, since a retrain happens anyway. The attempt number is one more than the most
    failures among them, so no set of causes ever gets the same run key twice.
@@ -22,7 +23,8 @@ from datetime import UTC, datetime
 from factory_assets.contracts.model_line import RetrainSpec
 from factory_assets.contracts.reports import FailedCheck, LedgerEntry, RetrainDecision, RetrainState
 
-_HOW_FAR: dict[RetrainState, int] = {"requested": 0, "failed": 1, "kept_champion": 2, "promoted": 3}
+_HOW_FAR: dict[RetrainState, int] = {"requested": 0, "lost": 1, "failed": 1, "kept_champion": 2, "promoted": 3}
+_IN_VAIN = frozenset({"failed", "lost"})
 _MOST_DOUBLINGS = 10  # A thousand times the first wait: beyond that a date would overflow before anyone cared.
 _RESOLVED = frozenset({"kept_champion", "promoted"})
 
@@ -98,7 +100,9 @@ def _decide_next(
     wall_now: datetime,
 ) -> RetrainDecision:
     """Rules 3 to 5: nothing is running and nothing is in flight."""
-    failures = {cause: sum(entry.state == "failed" and cause in entry.causes for entry in attempts) for cause in open_causes}
+    failures = {
+        cause: sum(entry.state in _IN_VAIN and cause in entry.causes for entry in attempts) for cause in open_causes
+    }
     causes = tuple(sorted(cause for cause, count in failures.items() if count < policy.max_attempts))
     exhausted = len(failures) - len(causes)
     a_person = f" {exhausted} cause(s) failed {policy.max_attempts} times and need a person." if exhausted else ""

@@ -1,4 +1,4 @@
-"""One row a line, as the lake has it: the table that `factory status` and the demo print."""
+"""The lines and their retrains as the lake has them: what `factory status` and the demo print."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -6,7 +6,7 @@ from importlib.resources import files
 import pyarrow as pa
 
 from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
 from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
 
@@ -24,25 +24,45 @@ class LineSummary:
     predictions: int
     checks_passed: int
     checks_failed: int
-    retrains: tuple[str, ...]
+    retrains: int
 
 
-def summary_sql() -> str:
-    """The query behind the table, as the documentation gives it."""
-    return files("factory_assets.lines").joinpath("summary.sql").read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Retrain:
+    """One retrain that ended: when by the factory clock, why, and what the gate said."""
+
+    day: str
+    line: str
+    causes: tuple[str, ...]
+    outcome: str
+    reason: str
+
+
+def read_sql(name: str) -> str:
+    """The text of a query of this folder, `summary` or `retrains`; the documentation gives the same text."""
+    return files("factory_assets.lines").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
 def summarise(lake: Lake, lines: list[str]) -> list[LineSummary]:
     """Summaries of `lines`, by name; zeros for a line that has done nothing yet."""
-    tables: dict[str, pa.Table] = {"lines": pa.table({"line": pa.array(sorted(lines), pa.string())})}
-    for spec in (MODEL_VERSIONS, PROMOTIONS, RETRAIN_LEDGER, CHECK_RESULTS):
-        pinned = lake.find(spec.name)
-        tables[spec.name.split("/")[1]] = lake.query("from t", t=pinned) if pinned else spec.schema.empty_table()
-    counted = []
-    for line in sorted(lines):
-        pinned = lake.find(f"predictions/{line}")
-        counted.append({"line": line, "predictions": pinned.row_count if pinned else 0})
+    tables = {spec.name.removeprefix("ops/"): _read(lake, spec) for spec in _TABLES}
+    tables["lines"] = pa.table({"line": pa.array(sorted(lines), pa.string())})
+    counted = [(line, lake.find(f"predictions/{line}")) for line in sorted(lines)]
+    counts = [{"line": line, "predictions": pinned.row_count if pinned else 0} for line, pinned in counted]
     schema = pa.schema([("line", pa.string()), ("predictions", pa.int64())])
-    tables["prediction_counts"] = pa.Table.from_pylist(counted, schema=schema)
-    rows = lake.query(summary_sql(), **tables).to_pylist()
-    return [LineSummary(**{**row, "retrains": tuple(row["retrains"] or ())}) for row in rows]
+    tables["prediction_counts"] = pa.Table.from_pylist(counts, schema=schema)
+    return [LineSummary(**row) for row in lake.query(read_sql("summary"), **tables).to_pylist()]
+
+
+def list_retrains(lake: Lake) -> list[Retrain]:
+    """Every retrain that ended, oldest first."""
+    rows = lake.query(read_sql("retrains"), retrain_ledger=_read(lake, RETRAIN_LEDGER)).to_pylist()
+    return [Retrain(**{**row, "causes": tuple(row["causes"])}) for row in rows]
+
+
+_TABLES = (MODEL_VERSIONS, PROMOTIONS, RETRAIN_LEDGER, CHECK_RESULTS)
+
+
+def _read(lake: Lake, spec: TableSpec) -> pa.Table:
+    pinned = lake.find(spec.name)
+    return spec.schema.empty_table() if pinned is None else lake.query("from t", t=pinned)

@@ -30,14 +30,9 @@ verdicts as (
 retrains as (
     select
         line,
-        list(
-            strftime(at_utc, '%Y-%m-%d') || ' '
-            || array_to_string(list_sort(list_distinct(list_transform(causes, lambda c: coalesce(nullif(split_part(c, '/', 2), ''), c)))), ' + ')
-            || ' → ' || replace(state, '_', ' ')
-            order by at_utc, recorded_at_utc
-        ) as retrains
+        count(*) as retrains
     from retrain_ledger
-    where state <> 'requested'
+    where state in ('promoted', 'kept_champion')
     group by line
 )
 
@@ -51,7 +46,7 @@ select
     p.predictions,
     coalesce(v.checks_passed, 0) as checks_passed,
     coalesce(v.checks_failed, 0) as checks_failed,
-    r.retrains
+    coalesce(r.retrains, 0) as retrains
 from lines as l
 inner join prediction_counts as p using (line)
 left join serving as s using (line)

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from factory_assets.storage.snapshots import open_table, select_sql
@@ -61,12 +61,6 @@ class PinnedTable:
         return [schema_field.name for schema_field in self.handle.schema().fields]
 
     @property
-    def note(self) -> dict[str, str]:
-        """What the writer of this version noted beside the commit."""
-        commit = next(c for c in self.handle.history() if c.get("version") == self.version)
-        return {key: value for key, value in commit.items() if isinstance(value, str)}
-
-    @property
     def row_count(self) -> int:
         """Rows by the commit log's own statistics; reads no data."""
         counts = pa.table(self.handle.get_add_actions(flatten=True)).column("num_records")
@@ -100,6 +94,15 @@ class Lake:
             raise TableMissingError(f"Delta table {name!r} does not exist at {self.uri(name)}: materialize its asset first")
         return pinned
 
+    def read_note(self, table: PinnedTable) -> dict[str, str]:
+        """What the writer of this version noted beside the commit.
+
+        The history is asked of an unpinned handle: a pinned one lists the newest commits under its own version numbers.
+        """
+        history = self.pin(table.name).handle.history()
+        commit = next(commit for commit in history if commit["version"] == table.version)
+        return {key: value for key, value in commit.items() if isinstance(value, str)}
+
     def query(self, sql: str, parameters: Sequence[Any] = (), **tables: PinnedTable | pa.Table | None) -> pa.Table:
         """Runs DuckDB SQL over pinned tables (or Arrow tables), each under its keyword as view name.
 
@@ -130,7 +133,7 @@ class Lake:
         """Replaces the rows that `predicate` selects (all, without one) by `rows`; returns the new version.
 
         Idempotent: what is replaced does not depend on what was read, so a conflict is simply tried again. `note` is kept
-        with the commit, see `PinnedTable.note`.
+        with the commit, see `read_note`.
         """
         data = _conform(spec, rows)
         properties = CommitProperties(custom_metadata=dict(note or {}))
@@ -166,7 +169,7 @@ class Lake:
         data = _conform(spec, rows)
         handle = open_table(self.uri(spec.name), None, dict(self.storage_options) or None)
         if handle is None:
-            self._create(spec, data.slice(0, 0))
+            self._commit(spec, lambda missing: self._create(spec, data.slice(0, 0)) if missing is None else None)
             handle = self.pin(spec.name).handle
         taken = handle.transaction_version(application)
         if taken is not None and taken >= sequence:
@@ -184,14 +187,20 @@ class Lake:
         return self.pin(spec.name).version
 
     def _create(self, spec: TableSpec, data: pa.Table, properties: CommitProperties | None = None) -> None:
-        write_deltalake(
-            self.uri(spec.name),
-            data,
-            mode="error",
-            commit_properties=properties,
-            partition_by=list(spec.partition_by) or None,
-            storage_options=dict(self.storage_options) or None,
-        )
+        try:
+            write_deltalake(
+                self.uri(spec.name),
+                data,
+                mode="error",
+                commit_properties=properties,
+                partition_by=list(spec.partition_by) or None,
+                storage_options=dict(self.storage_options) or None,
+            )
+        except DeltaError as error:
+            if "already exists" not in str(error):
+                raise
+            # Somebody else made the table since we looked: a conflict like any other, though delta-rs gives it no type.
+            raise CommitFailedError(str(error)) from error
 
 
 def connect() -> duckdb.DuckDBPyConnection:

@@ -77,12 +77,12 @@ def literal(value: SqlValue) -> str:
 
 
 def equals_any(column: str, values: Iterable[SqlValue]) -> str:
-    """Return a condition that holds exactly for the rows whose `column` is one of `values`, nulls included.
+    r"""Return a condition that holds exactly for the rows whose `column` is one of `values`, nulls included.
 
     No values give `FALSE`: nothing was named, so nothing is matched.
 
     >>> equals_any("carrier", ["UA", None])
-    '("carrier" IN (\\'UA\\') OR "carrier" IS NULL)'
+    '("carrier" IN (\'UA\') OR "carrier" IS NULL)'
     """
     name = quote_identifier(column)
     has_null = False

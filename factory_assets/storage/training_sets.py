@@ -84,7 +84,7 @@ class TrainingSets:
     def pin(self) -> TrainingSet:
         """The newest training set with its inputs, all at the versions it was built from."""
         table = self.lake.pin(self.name)
-        note = table.note
+        note = self.lake.read_note(table)
         return TrainingSet(
             table,
             datetime.fromisoformat(note[_KNOWN_AT]),

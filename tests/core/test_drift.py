@@ -262,7 +262,7 @@ class TestVerdict:
 
     def test_the_reason_names_the_worst_features_with_numbers(self):
         reference = pd.DataFrame(np.random.default_rng(0).normal(size=(3000, 5))).rename(columns="f{}".format)
-        current = reference.head(600).add(range(5))
+        current = reference.head(600).add(np.arange(5))
         report = _judge(reference, current)
         assert report.drifted_features == ("f4", "f3", "f2", "f1")
         assert report.reason.startswith("4 of 5 features drifted past PSI 0.2 in 600 current against 3,000 reference")

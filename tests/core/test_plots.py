@@ -66,7 +66,8 @@ def pictures():
 def test_every_picture_is_a_png_small_enough_for_metadata(pictures):
     for name, png in pictures.items():
         with Image.open(io.BytesIO(png)) as image:
-            assert image.format == "PNG" and image.width > 300, name
+            assert image.format == "PNG", name
+            assert image.width > 300, name
             assert len(image.convert("RGB").getcolors(maxcolors=2**24)) > 1, f"{name} is blank"
         assert len(png) < MOST_BYTES, name
 

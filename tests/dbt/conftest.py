@@ -1,8 +1,10 @@
 """A small dbt project around the factory's own macros and profile, for tests of the `delta` materialization."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -33,7 +35,7 @@ class Sandbox:
             partition_by=partition_by,
         )
 
-    def model(self, name: str, sql: str, properties: dict[str, object] | None = None, **config: object) -> None:
+    def model(self, name: str, sql: str, properties: Mapping[str, Any] | None = None, **config: Any) -> None:
         """Write one model of the schema `marts`."""
         settings = ", ".join(f"{key}={value!r}" for key, value in {"materialized": "delta", **config}.items())
         (self.project / "models" / f"{name}.sql").write_text(f"{{{{ config({settings}) }}}}\n{sql}")

@@ -141,7 +141,7 @@ def test_replace_partitions_of_two_columns_replaces_pairs_not_products(sandbox: 
         {"incremental_strategy": "replace_partitions", "partition_by": "v"},
     ],
 )
-def test_an_incremental_run_without_new_rows_writes_no_version(config: dict[str, str], sandbox: Sandbox) -> None:
+def test_an_incremental_run_without_new_rows_writes_no_version(config: dict[str, Any], sandbox: Sandbox) -> None:
     sandbox.model("m", EVENTS + "{% if is_incremental() %} where false {% endif %}", **config)
     sandbox.write_source("events", _events((1, "a")))
     sandbox.run_well()
@@ -203,9 +203,7 @@ def test_columns_in_another_order_are_the_same_columns(sandbox: Sandbox) -> None
         ({"incremental_strategy": "replace_partitions"}, "needs partition_by"),
     ],
 )
-def test_settings_that_could_have_no_effect_are_refused(
-    config: dict[str, str], complaint: str, sandbox: Sandbox
-) -> None:
+def test_settings_that_could_have_no_effect_are_refused(config: dict[str, Any], complaint: str, sandbox: Sandbox) -> None:
     sandbox.model("m", "select 1 as k", **config)
     assert complaint in sandbox.run_badly()
     assert not (sandbox.lake / "marts" / "m").exists()
@@ -225,9 +223,7 @@ def test_settings_that_could_have_no_effect_are_refused(
         ("{'deep': [sum(n)]}", "cast it to bigint"),
     ],
 )
-def test_types_that_delta_cannot_hold_are_named_with_a_remedy(
-    expression: str, complaint: str, sandbox: Sandbox
-) -> None:
+def test_types_that_delta_cannot_hold_are_named_with_a_remedy(expression: str, complaint: str, sandbox: Sandbox) -> None:
     sandbox.model("m", f"select {expression} as x from (select 1::bigint as n) as t group by all")
     assert complaint in sandbox.run_badly()
 
@@ -260,7 +256,7 @@ def test_a_contract_fixes_names_types_and_order(sandbox: Sandbox) -> None:
 )
 @pytest.mark.parametrize("strategy", [{}, {"incremental_strategy": "merge", "unique_key": "k"}])
 def test_a_row_that_breaks_a_constraint_leaves_the_table_as_it_was(
-    sql: str, complaint: str, strategy: dict[str, str], sandbox: Sandbox
+    sql: str, complaint: str, strategy: dict[str, Any], sandbox: Sandbox
 ) -> None:
     sandbox.model("m", "select 1::bigint as k, null::varchar as v", CONTRACT, **strategy)
     sandbox.run_well()
@@ -302,7 +298,7 @@ def _interfere(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, action: Callab
     ],
 )
 def test_a_table_that_another_writer_changed_meanwhile_is_not_overwritten(
-    config: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.model("m", EVENTS, **config)
     sandbox.write_source("events", _events((1, "a")))

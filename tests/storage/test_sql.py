@@ -80,9 +80,7 @@ def test_overwriting_by_equals_any_replaces_exactly_the_named_rows_of_a_delta_ta
 def test_replacing_an_oddly_named_partition_leaves_the_others_alone(text: str, tmp_path: Path) -> None:
     write_deltalake(str(tmp_path), _table([text, "other", None], pa.string(), [0, 1, 2]), partition_by=["key column"])
     replacement = _table([text], pa.string(), [100])
-    write_deltalake(
-        DeltaTable(str(tmp_path)), replacement, mode="overwrite", predicate=equals_any("key column", [text])
-    )
+    write_deltalake(DeltaTable(str(tmp_path)), replacement, mode="overwrite", predicate=equals_any("key column", [text]))
     assert sorted(pa.table(DeltaTable(str(tmp_path)).scan()).column("n").to_pylist()) == [1, 2, 100]
 
 

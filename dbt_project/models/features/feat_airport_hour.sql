@@ -44,7 +44,9 @@ from hours
 left join hours as previous
     on hours.origin = previous.origin and hours.hour_start_utc - interval '1 hour' = previous.hour_start_utc
 left join hours as before_previous
-    on hours.origin = before_previous.origin and hours.hour_start_utc - interval '2 hours' = before_previous.hour_start_utc
+    on
+        hours.origin = before_previous.origin
+        and hours.hour_start_utc - interval '2 hours' = before_previous.hour_start_utc
 left join hours as last_week
     on hours.origin = last_week.origin and hours.hour_start_utc - interval '168 hours' = last_week.hour_start_utc
 left join hour_weather

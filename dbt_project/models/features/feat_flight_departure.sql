@@ -60,7 +60,8 @@ carrier_history as (
     select
         carrier_days.carrier,
         carrier_days.flight_date,
-        cast(sum(carrier_outcomes.late_arrivals) as double) / cast(sum(carrier_outcomes.arrivals) as double) as late_share
+        cast(sum(carrier_outcomes.late_arrivals) as double)
+        / cast(sum(carrier_outcomes.arrivals) as double) as late_share
     from carrier_days
     inner join carrier_outcomes
         on
@@ -82,7 +83,8 @@ route_history as (
         route_days.origin,
         route_days.destination,
         route_days.flight_date,
-        cast(sum(route_outcomes.late_arrivals) as double) / cast(sum(route_outcomes.arrivals) as double) as late_share
+        cast(sum(route_outcomes.late_arrivals) as double)
+        / cast(sum(route_outcomes.arrivals) as double) as late_share
     from route_days
     inner join route_outcomes
         on

@@ -29,7 +29,7 @@ from factory_assets.components.naming import (
 )
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.reports import LedgerEntry, RetrainDecision
+from factory_assets.contracts.reports import LedgerEntry, RetrainDecision, RetrainState
 from factory_assets.core.retraining import decide_retraining
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
@@ -42,7 +42,7 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_LOST = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_ENDED_IN_VAIN = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 def build_retrain_job(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> UnresolvedAssetJobDefinition:
@@ -79,7 +79,7 @@ def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.S
     ) -> dg.RunRequest | dg.SkipReason:
         stores = open_stores(spec, lake, mlflow)
         now = clock.open().now()
-        record_lost_runs(context.instance, stores)
+        record_ended_runs(context.instance, stores)
         decision = decide(context.instance, stores, now)
         days = _days_to_score(spec, calendar, now)
         if not decision.request or days is None:
@@ -106,18 +106,25 @@ def decide(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> R
     return decide_retraining(spec.name, spec.retrain, failed, entries, now, datetime.now(UTC), active)
 
 
-def record_lost_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
-    """A requested run that failed or was cancelled is written down as a failed attempt, so that it is tried again."""
+def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
+    """A requested run that ended without an answer is written down as an attempt in vain, so that it is tried again."""
     entries = stores.ledger.entries(stores.spec.name)
     answered = {entry.run_key for entry in entries if entry.state != "requested"}
     for entry in entries:
         if entry.run_key in answered:
             continue
         runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
-        if runs and all(run.status in _LOST for run in runs):
+        if runs and all(run.status in _ENDED_IN_VAIN for run in runs):
             reason = f"run {runs[0].run_id} ended as {runs[0].status.value.lower()}"
-            lost = replace(entry, state="failed", recorded_at_utc=datetime.now(UTC), reason=reason, run_id=runs[0].run_id)
-            stores.ledger.record(lost)
+            state: RetrainState = "failed" if _went_wrong(instance, runs[0]) else "lost"
+            ended = replace(entry, state=state, recorded_at_utc=datetime.now(UTC), reason=reason, run_id=runs[0].run_id)
+            stores.ledger.record(ended)
+
+
+def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run failed by itself or was stopped by a person, and not just lost its process."""
+    stopped = run.status == dg.DagsterRunStatus.CANCELED
+    return stopped or bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE))
 
 
 def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:

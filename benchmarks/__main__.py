@@ -1,0 +1,34 @@
+"""`python -m benchmarks [NAME]`: runs one benchmark, or all of them."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.figures import Figure, print_figures, write_results
+from benchmarks.loop.compare import measure_loop
+
+Benchmark = Callable[[Console, int], list[Figure]]
+BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
+    "loop": ("The factory loop against a bare script", measure_loop),
+}
+
+
+def main(
+    name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}; absent: all.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each side runs; medians are reported.")] = 3,
+) -> None:
+    """Measures ratios on this machine and writes benchmarks/results/NAME.json."""
+    console = Console(highlight=False)
+    if name is not None and name not in BENCHMARKS:
+        raise typer.BadParameter(f"{name!r} is not a benchmark: choose one of {', '.join(BENCHMARKS)}")
+    for chosen in [name] if name else BENCHMARKS:
+        title, measure = BENCHMARKS[chosen]
+        figures = measure(console, rounds)
+        print_figures(console, title, figures)
+        console.print(f"written to {write_results(chosen, figures)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,97 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from factory_assets.contracts.declarations import DeclarationError, read_declaration
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.source import SourceSpec
+
+LINE: dict[str, Any] = {
+    "name": "delay",
+    "feature_set": "feat_flight",
+    "entity": ["flight_id"],
+    "as_of": "departs_at",
+    "label": {"model": "fct_flight", "column": "late", "known_at": "known_at"},
+    "estimator": "sklearn.linear_model.LogisticRegression",
+}
+
+
+def problem_of(changes: dict[str, Any], without: str | None = None) -> str:
+    attributes = {**LINE, **changes}
+    attributes.pop(without or "", None)
+    text = "type: factory_assets.components.ModelLine\n" + yaml.safe_dump({"attributes": attributes}, sort_keys=False)
+    with pytest.raises(DeclarationError) as caught:
+        read_declaration(text, "defs/delay/defs.yaml", 0, ModelLineSpec)
+    return str(caught.value)
+
+
+def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
+    spec = read_declaration(yaml.safe_dump({"attributes": LINE}), "defs.yaml", 0, ModelLineSpec)
+    assert (spec.task, spec.metric, spec.retrain.max_attempts) == ("classification", "roc_auc", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"feature_sett": "x"}, ["feature_sett", "unknown key", "did you mean 'feature_set'"]),
+        ({"drift": {"treshold": 0.1}}, ["drift.treshold", "did you mean 'threshold'"]),
+        ({"name": "../evil"}, ["name", "is not a name", "lower-case letters"]),
+        ({"name": "a'b"}, ["name", "is not a name"]),
+        ({"name": "x" * 64}, ["name", "is not a name"]),
+        ({"estimator": "os.system"}, ["estimator", "allow-list", "HistGradientBoostingClassifier"]),
+        ({"validation": {"metric": "rmse"}}, ["rmse", "not for classification", "roc_auc"]),
+        ({"validation": {"metric": "auc"}}, ["validation.metric", "'auc' is not a metric"]),
+        ({"validation": {"holdout": "fortnight"}}, ["validation.holdout", "span of time", "14d"]),
+        ({"retrain": {"on": ["data_freshness"]}}, ["retrain.on", "cannot mend"]),
+        ({"promote_when": {"at_most": 0.1}}, ["at_most", "use at_least"]),
+        ({"drift": {"threshold": "high"}}, ["drift.threshold", "'high'"]),
+        ({"entity": []}, ["entity"]),
+        ({"features": ["flight_id"]}, ["flight_id", "cannot be a feature"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_remedy(changes: dict[str, Any], expected: list[str]) -> None:
+    said = problem_of(changes)
+    assert said.startswith("defs/delay/defs.yaml:")
+    for part in expected:
+        assert part in said
+
+
+def test_a_missing_key_is_named() -> None:
+    assert "the key 'as_of' is missing" in problem_of({}, without="as_of")
+
+
+def test_the_line_number_is_that_of_the_key() -> None:
+    text = "type: x\nattributes:\n  name: delay\n  fature_set: y\n"
+    with pytest.raises(DeclarationError) as caught:
+        read_declaration(text, "defs.yaml", 0, ModelLineSpec)
+    assert any(str(problem).startswith("defs.yaml:4: fature_set:") for problem in caught.value.problems)
+
+
+SOURCE: dict[str, Any] = {
+    "name": "flights",
+    "landing": "flights/*.csv",
+    "keys": ["id"],
+    "columns": {"id": {"type": "bigint", "required": True}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"landing": "../secrets/*.csv"}, "leaves the landing folder"),
+        ({"landing": "/etc/passwd"}, "leaves the landing folder"),
+        ({"landing": "flights/{partition}.csv"}, "partitions: daily"),
+        ({"partitions": "daily"}, "needs {partition}"),
+        ({"keys": ["nope"]}, "not among the declared columns"),
+        ({"columns": {"id": {"type": "uuid"}}}, "columns.id.type"),
+        ({"columns": {"id": {"type": "string", "minimum": 1}}}, "minimum and maximum need type bigint or double"),
+        ({"columns": {"i d": {"type": "string"}}}, "is not a column name"),
+        ({"max_quarantined_share": 2}, "max_quarantined_share"),
+    ],
+)
+def test_a_wrong_source_is_named_with_its_remedy(changes: dict[str, Any], expected: str) -> None:
+    text = yaml.safe_dump({"attributes": {**SOURCE, **changes}})
+    with pytest.raises(DeclarationError) as caught:
+        read_declaration(text, "defs.yaml", 0, SourceSpec)
+    assert expected in str(caught.value)
