@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from factory_assets.components.tree import TolerantTree
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
 
@@ -16,6 +17,6 @@ def defs() -> dg.Definitions:
 
 def build_definitions(package: Path, settings: FactorySettings) -> dg.Definitions:
     """Everything declared in `package`/defs. Loads offline: nothing connects, reads a table or logs in."""
-    declared = dg.load_from_defs_folder(path_within_project=package)
+    declared = TolerantTree.for_project(package).build_all()
     bound = dg.Definitions(resources=build_resources(settings), executor=dg.in_process_executor)
     return dg.Definitions.merge(declared, bound)

@@ -3,10 +3,9 @@
 import os
 from importlib.resources import files
 
-import dagster as dg
-
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line import ModelLine
+from factory_assets.components.tree import TolerantTree
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.settings import FactorySettings
@@ -26,13 +25,18 @@ def prepare_dagster_home(settings: FactorySettings) -> None:
 
 def load_lines(settings: FactorySettings) -> list[ModelLineSpec]:
     """The sound model lines of this installation, by name."""
-    tree = dg.ComponentTree.for_project(settings.project_dir / "factory_assets")
+    tree = _read_tree(settings)
     lines = [line.spec for line in tree.get_all_components(of_type=ModelLine) if not line.problems]
     return sorted(lines, key=lambda line: line.name)
 
 
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
     """Everything that is wrong in the declarations of this installation."""
-    tree = dg.ComponentTree.for_project(settings.project_dir / "factory_assets")
+    tree = _read_tree(settings)
     declared = tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
-    return [problem for component in declared for problem in component.problems]
+    unreadable = [entry.problem for entry in tree.broken]
+    return [*unreadable, *(problem for component in declared for problem in component.problems)]
+
+
+def _read_tree(settings: FactorySettings) -> TolerantTree:
+    return TolerantTree.for_project(settings.project_dir / "factory_assets")

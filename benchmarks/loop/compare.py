@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Figure, at_most
+from benchmarks.loop.meter import STARTED_AT
 from benchmarks.loop.same_work import find_differences, find_different_metrics
 from benchmarks.loop.work import PROJECT, Work, prepare_work
 
@@ -43,7 +45,7 @@ class Measured:
 
     def seconds(self, clock: Clock, phases: Iterable[str], stages: Iterable[str] | None = None) -> float:
         """Seconds of the named phases, of all their stages or of some."""
-        return statistics.median(
+        return _median(
             sum(
                 spent[clock]
                 for phase in phases
@@ -61,13 +63,11 @@ class Measured:
     @property
     def peak_rss_bytes(self) -> float:
         """The most memory the process held."""
-        return statistics.median(run["peak_rss_bytes"] for run in self.runs)
+        return _median(run["peak_rss_bytes"] for run in self.runs)
 
     def dbt_seconds(self, kind: str) -> float:
         """Execution time that dbt recorded for one kind of node, both phases."""
-        return statistics.median(
-            sum(run["facts"][f"dbt seconds, {phase}"].get(kind, 0.0) for phase in PHASES) for run in self.runs
-        )
+        return _median(sum(run["facts"][f"dbt seconds, {phase}"].get(kind, 0.0) for phase in PHASES) for run in self.runs)
 
 
 def measure_loop(console: Console, rounds: int) -> list[Figure]:
@@ -104,7 +104,7 @@ def run_side(side: Side, work: Work, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True)
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.loop.{side}", str(work.folder), str(out)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FACTORY_", "DAGSTER_", "MLFLOW_"))}
-    environment = {**kept, "FACTORY_DATA_DIR": str(out), "DAGSTER_HOME": str(out / "dagster")}
+    environment = {**kept, "FACTORY_DATA_DIR": str(out), "DAGSTER_HOME": str(out / "dagster"), STARTED_AT: str(time.time())}
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the {side} side failed:\n{done.stderr[-4000:]}")
@@ -151,6 +151,10 @@ def build_figures(bare: Measured, factory: Measured, rounds: int) -> list[Figure
     for kind in ("model", "test", "unit_test"):
         figures.append(Figure(f"dbt {kind} nodes within transform", factory.dbt_seconds(kind), "s", tests))
     return figures
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(statistics.median(values))
 
 
 def _ratio(

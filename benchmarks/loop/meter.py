@@ -1,17 +1,19 @@
 """Wall and CPU time of stages, by two ways: around a block, or afterwards between two instants of another record."""
 
 import json
+import os
 import resource
 import threading
 import time
+from bisect import bisect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+# Variable in which a side finds when its process was started, in seconds since the epoch.
+STARTED_AT = "BENCHMARK_STARTED_AT"
 _SAMPLE_SECONDS = 0.005
 
 
@@ -29,8 +31,9 @@ class Meter:
         spent["cpu"] += cpu
 
     def add_start(self, stage: str) -> None:
-        """Adds everything since this process began: the interpreter and the imports so far."""
-        self.add("start-up", stage, time.time() - psutil.Process().create_time(), cpu_seconds())
+        """Adds everything since this process was started: the interpreter and the imports so far."""
+        started = float(os.environ.get(STARTED_AT, time.time()))
+        self.add("start-up", stage, time.time() - started, cpu_seconds())
 
     @contextmanager
     def stage(self, phase: str, stage: str) -> Iterator[None]:
@@ -66,10 +69,14 @@ class CpuTimeline:
 
     def between(self, start: float, end: float) -> float:
         """CPU seconds spent from `start` to `end`, both seconds since the epoch."""
-        import numpy as np
+        return self._at(end) - self._at(start)
 
-        before, after = np.interp([start, end], self._instants, self._cpu)
-        return float(after - before)
+    def _at(self, instant: float) -> float:
+        """Between two samples, in proportion."""
+        after = min(max(bisect(self._instants, instant), 1), len(self._instants) - 1)
+        (t0, t1), (c0, c1) = self._instants[after - 1 : after + 1], self._cpu[after - 1 : after + 1]
+        share = (instant - t0) / (t1 - t0) if t1 > t0 else 1.0
+        return c0 + (c1 - c0) * min(max(share, 0.0), 1.0)
 
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_SECONDS):
@@ -87,9 +94,9 @@ def cpu_seconds() -> float:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory this process ever held. On Linux `ru_maxrss` starts at the parent's, so the kernel's own is read."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-    except (FileNotFoundError, StopIteration):
-        return psutil.Process().memory_info().rss
+    """The most memory this process ever held."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux `ru_maxrss` would begin with the peak of the process that started this one.
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:")) * 1024

@@ -83,14 +83,15 @@ def _compare_scores(
 
 
 def _compare_verdicts(connection: duckdb.DuckDBPyConnection, bare: Path, factory: Path) -> list[str]:
-    """The factory keeps its numbers as JSON: a lag in hours, or the largest PSI."""
+    """The factory keeps its numbers as JSON: a lag in hours, or the largest PSI. It also judges before a model serves."""
     _show(connection, "ops/check_results", bare, factory)
+    connection.execute("create or replace view serving as select * from factory where champion_version > 0")
     number = "coalesce(numbers ->> 'lag_hours', numbers ->> 'max_psi')::double"
     rows, other_rows, missing = _numbers(
         connection,
-        "select (select count(*) from bare), (select count(*) from factory), "
-        'count(*) from bare left join factory using (line, "check", evaluated_at_utc) where not coalesce('
-        f"abs(bare.value - {number}) <= {_TOLERANCE} and bare.passed = factory.passed, false)",
+        "select (select count(*) from bare), (select count(*) from serving), "
+        'count(*) from bare left join serving using (line, "check", evaluated_at_utc) where not coalesce('
+        f"abs(bare.value - {number}) <= {_TOLERANCE} and bare.passed = serving.passed, false)",
     )
     return _differ("ops/check_results", rows, other_rows, missing)
 

@@ -1,8 +1,8 @@
 {#
     Subquery of the partitions whose rows differ between `upstream` and this model's table, for incremental models that
     replace whole partitions. Days are compared by their number of rows and the instant they were last ingested, not by
-    a watermark, so that late, corrected and removed rows reopen exactly their own partition. A partition whose last row was withdrawn keeps its rows until --full-refresh,
-    because no new row names it.
+    a watermark, so that late, corrected and removed rows reopen exactly their own partition. A partition that lost all
+    its rows keeps the old ones until --full-refresh, because no new row names it.
 
     upstream         relation that the model is built from
     upstream_day     its expression for the day

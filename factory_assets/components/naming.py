@@ -18,7 +18,9 @@ RETRAIN_TAGS = {CADENCE_TAG: ON_RETRAIN}
 MONITORED_TAG = ("factory/monitored", "true")
 
 LINE_TAG = "factory/line"
+# CAUSE_TAG is for people on the runs page, CAUSE_KEYS_TAG for the ledger: keys parted by blanks, which no key has.
 CAUSE_TAG = "factory/cause"
+CAUSE_KEYS_TAG = "factory/cause_keys"
 ATTEMPT_TAG = "factory/attempt"
 REQUEST_TAG = "factory/retrain_request"
 CHECK_TAG_PREFIX = "factory/check/"

@@ -26,7 +26,7 @@ class FeatureReference:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the bins are cut points; a constant numeric feature has one edge, a categorical feature none."""
+        """Whether the bins are cut points. A feature that was all missing has neither edges nor categories."""
         return not self.categories
 
 

@@ -30,7 +30,7 @@ def build_reference(feature: str, values: pd.Series, max_bins: int = 10) -> Feat
     Args:
         feature: its name.
         values: shape (n,), numbers, booleans or text; infinite numbers count as missing.
-        max_bins: of a numeric feature, beside the bin for missing values.
+        max_bins: of a numeric feature, at least 2, beside the bin for missing values.
 
     Raises:
         ValueError: for a column that is neither numbers nor text.
@@ -171,7 +171,7 @@ def _quantile_edges(numbers: np.ndarray, max_bins: int) -> tuple[float, ...]:
     if len(present) == 0:
         return ()
     cuts = np.unique(np.quantile(present, np.arange(1, max_bins) / max_bins, method="inverted_cdf"))
-    if cuts[0] == present[0]:
+    if cuts[0] == present[0] > np.finfo(np.float64).min:
         cuts = np.concatenate([[np.nextafter(present[0], -np.inf)], cuts])
     return tuple(float(cut) for cut in cuts)
 
@@ -181,9 +181,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / total if total else np.zeros(len(counts))
 
 
-def _reason(
-    features: Sequence[FeatureDrift], judged: bool, before: int, after: int, threshold: float, min_rows: int
-) -> str:
+def _reason(features: Sequence[FeatureDrift], judged: bool, before: int, after: int, threshold: float, min_rows: int) -> str:
     if not judged:
         return f"Not judged: {after:,} current rows, and fewer than {min_rows:,} say nothing about drift."
     worst = sorted(features, key=lambda f: -f.psi)

@@ -60,9 +60,7 @@ def build_estimator(
     allowed = sorted(known - _RESERVED)
     for name in params:
         if name not in allowed:
-            raise ValueError(
-                f"params: {class_name} has no parameter {name!r} to set here: choose from {', '.join(allowed)}"
-            )
+            raise ValueError(f"params: {class_name} has no parameter {name!r} to set here: choose from {', '.join(allowed)}")
     arguments = {**_DEFAULTS.get(estimator, {}), **params}
     if "random_state" in known:
         arguments["random_state"] = seed

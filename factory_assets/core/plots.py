@@ -50,9 +50,7 @@ def plot_calibration(labels: np.ndarray, scores: np.ndarray) -> bytes:
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     verdict = "Well calibrated" if well else "Poorly calibrated"
-    _title(
-        upper, f"{verdict}: off by {gap * 100:.1f} points on average", f"{len(scores):,} rows", GOOD if well else BAD
-    )
+    _title(upper, f"{verdict}: off by {gap * 100:.1f} points on average", f"{len(scores):,} rows", GOOD if well else BAD)
     upper.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="perfect")
     upper.plot(predicted, observed, color=CURRENT, marker="o", markersize=5, linewidth=1.5, label="model")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="observed share")

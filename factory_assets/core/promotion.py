@@ -52,12 +52,7 @@ def _objection(spec: ModelLineSpec, value: float, dummy: float, reigning: float 
         return f"{shown} is below promote_when.at_least, {gate.at_least:g}"
     if gate.at_most is not None and value > gate.at_most:
         return f"{shown} is above promote_when.at_most, {gate.at_most:g}"
-    if (
-        gate.better_than_champion
-        and reigning is not None
-        and math.isfinite(reigning)
-        and not _better(spec, value, reigning)
-    ):
+    if gate.better_than_champion and reigning is not None and math.isfinite(reigning) and not _better(spec, value, reigning):
         return f"{shown} does not beat the champion's {reigning:.4f}"
     return ""
 

@@ -1,8 +1,8 @@
 """When failed checks start a retrain: exactly one effective retrain for each cause, and no cause without a next step.
 
 The words. A *cause* is one check, of one champion, on one state of the data. An *attempt* is a run key; its ledger
-entries tell how far it came: requested, failed or lost, kept_champion, promoted. The furthest of them counts, whatever order
-they were written in, so a late or repeated entry never reopens what is settled.
+entries tell how far it came: requested, failed or lost, kept_champion, promoted. The furthest of them counts, whatever
+order they were written in, so a late or repeated entry never reopens what is settled.
 
 The rules, in order. A cause is open while its check fails and no attempt with it was resolved (promoted or kept).
 1. A run is active: wait for it.
@@ -100,9 +100,7 @@ def _decide_next(
     wall_now: datetime,
 ) -> RetrainDecision:
     """Rules 3 to 5: nothing is running and nothing is in flight."""
-    failures = {
-        cause: sum(entry.state in _IN_VAIN and cause in entry.causes for entry in attempts) for cause in open_causes
-    }
+    failures = {cause: sum(entry.state in _IN_VAIN and cause in entry.causes for entry in attempts) for cause in open_causes}
     causes = tuple(sorted(cause for cause, count in failures.items() if count < policy.max_attempts))
     exhausted = len(failures) - len(causes)
     a_person = f" {exhausted} cause(s) failed {policy.max_attempts} times and need a person." if exhausted else ""

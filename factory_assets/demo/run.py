@@ -167,4 +167,3 @@ def play_demo(settings: FactorySettings, plan: Plan, report: Report) -> None:
 
             Demo(settings, plan, report, defs(), instance, load_lines(settings)).play()
         played.write_text(plan.key)
-

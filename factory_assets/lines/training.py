@@ -49,15 +49,16 @@ def train_line(stores: LineStores, now: datetime, run_id: str) -> TrainingOutcom
     training_set = stores.training_sets.pin()
     frame = stores.training_sets.read(training_set.table).to_pandas()
     cycle = fingerprint_cycle(stores.spec, frame)
+    version = stores.versions.find_cycle(stores.spec.name, cycle)
     split = split_by_time(
         frame,
         stores.spec.as_of,
         stores.spec.validation.holdout,
         stores.spec.validation.window,
         stores.spec.validation.min_rows,
-        training_set.as_known_at_utc,
+        # The same rows may be pinned again later; the version's own holdout is what its decision rests on.
+        version.holdout_until_utc if version else training_set.as_known_at_utc,
     )
-    version = stores.versions.find_cycle(stores.spec.name, cycle)
     pictures: dict[str, bytes] = {}
     fitted = version is None
     # One thread: OpenMP threads that wait for a core which another process holds made a 1 s fit take 20 s.

@@ -1,16 +1,25 @@
 """Builders of specs and labelled frames, as functions, so that a test says only what matters to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.ensemble  # noqa: F401 (loads the OpenMP runtime that is limited below)
+from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec
 
 NOW = datetime(2013, 7, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for a core cost a small fit ten times its work on a busy machine."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture

@@ -170,6 +170,14 @@ def test_a_failed_attempt_also_holds_back_causes_that_came_later():
     assert _decide([_failed(data_day=10)], entries, wall=WALL + 10 * MINUTE).attempt == 1
 
 
+def test_an_attempt_whose_process_was_killed_is_tried_again_at_once_and_counts():
+    entries = [_entry(_decide([_failed()]), "lost")]
+    retry = _decide([_failed()], entries)
+    assert retry.request
+    assert retry.attempt == 2
+    assert not _decide([_failed()], entries, RetrainSpec(max_attempts=1)).request
+
+
 def test_backoff_cannot_overflow_the_calendar():
     patient = RetrainSpec(max_attempts=10_000, backoff="52w")
     entry = replace(_entry(_decide([_failed()]), "failed"), attempt=5_000)
@@ -218,7 +226,7 @@ STEPS = st.lists(
         minutes=st.sampled_from([5, 60, 60, 1500]),
         new_data=st.sampled_from([False, False, False, False, True]),
         failing=st.sampled_from(FAILING),
-        outcome=st.sampled_from([None, "failed", "failed", "failed", "failed", "kept_champion", "promoted"]),
+        outcome=st.sampled_from([None, "failed", "failed", "failed", "lost", "kept_champion", "promoted"]),
         late_failure=st.booleans(),
         tick=st.sampled_from(["calm", "calm", "killed", "unseen"]),
     ),
@@ -277,7 +285,7 @@ class Factory:
     def end_run(self, outcome, late_failure):
         entry = self.runs.pop(next(iter(self.runs)))
         self.record(entry, outcome)
-        if outcome == "failed":
+        if outcome in ("failed", "lost"):
             self.failures.update(entry.causes)
             return
         self.effective.update(entry.causes)

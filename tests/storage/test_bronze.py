@@ -56,7 +56,7 @@ def rows(tmp_path: Path, columns: str = "id, celsius") -> list[tuple[object, ...
 def test_rows_come_out_typed_and_nulls_stay_null(tmp_path, land, ingest) -> None:
     land("2013-01-01.csv", "1,it's,20.5,2013-01-01T10:00:00Z", "2,NA,NA,NA")
     ingest()
-    assert rows(tmp_path, "id, place, celsius, \"at\"") == [
+    assert rows(tmp_path, 'id, place, celsius, "at"') == [
         (1, "it's", 20.5, datetime(2013, 1, 1, 10, tzinfo=UTC)),
         (2, None, None, None),
     ]

@@ -6,9 +6,7 @@ import pytest
 
 from factory_assets.storage.delta import Lake, TableMissingError, TableSpec
 
-SPEC = TableSpec(
-    "ops/things", pa.schema([("key", pa.string()), ("value", pa.int64())]), keys=("key",), sort_by=("key",)
-)
+SPEC = TableSpec("ops/things", pa.schema([("key", pa.string()), ("value", pa.int64())]), keys=("key",), sort_by=("key",))
 
 
 def table(**values: int) -> pa.Table:

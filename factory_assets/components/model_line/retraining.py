@@ -14,6 +14,7 @@ from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
     ATTEMPT_TAG,
+    CAUSE_KEYS_TAG,
     CAUSE_TAG,
     CHECK_TAG_PREFIX,
     DAILY_JOB,
@@ -42,7 +43,7 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_ENDED_IN_VAIN = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 def build_retrain_job(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> UnresolvedAssetJobDefinition:
@@ -114,7 +115,7 @@ def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
         if entry.run_key in answered:
             continue
         runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
-        if runs and all(run.status in _ENDED_IN_VAIN for run in runs):
+        if runs and all(run.status in _ENDED for run in runs):
             reason = f"run {runs[0].run_id} ended as {runs[0].status.value.lower()}"
             state: RetrainState = "failed" if _went_wrong(instance, runs[0]) else "lost"
             ended = replace(entry, state=state, recorded_at_utc=datetime.now(UTC), reason=reason, run_id=runs[0].run_id)
@@ -122,9 +123,10 @@ def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
 
 
 def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the run failed by itself or was stopped by a person, and not just lost its process."""
-    stopped = run.status == dg.DagsterRunStatus.CANCELED
-    return stopped or bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE))
+    """Whether the run itself went wrong (success without an answer included) and did not just lose its process."""
+    return run.status != dg.DagsterRunStatus.FAILURE or bool(
+        instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    )
 
 
 def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:
@@ -166,6 +168,7 @@ def _explain(decision: RetrainDecision) -> Mapping[str, str]:
     return {
         REQUEST_TAG: decision.run_key,
         ATTEMPT_TAG: str(decision.attempt),
-        CAUSE_TAG: " ".join(decision.causes),
+        CAUSE_TAG: ", ".join(sorted({check.check for check in decision.checks})),
+        CAUSE_KEYS_TAG: " ".join(decision.causes),
         **evaluations,
     }

@@ -8,6 +8,7 @@ import dagster as dg
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
     ATTEMPT_TAG,
+    CAUSE_KEYS_TAG,
     CAUSE_TAG,
     ON_RETRAIN,
     REQUEST_TAG,
@@ -81,7 +82,7 @@ def build_models_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
 
 def _ledger_entry(spec: ModelLineSpec, run: dg.DagsterRun, outcome: TrainingOutcome, now: datetime) -> LedgerEntry:
     """How this run resolves its request; a run started by hand is a request of its own."""
-    causes = tuple(cause for cause in run.tags.get(CAUSE_TAG, "").split(" ") if cause)
+    causes = tuple(cause for cause in run.tags.get(CAUSE_KEYS_TAG, "").split(" ") if cause)
     return LedgerEntry(
         line=spec.name,
         run_key=run.tags.get(REQUEST_TAG, f"{spec.name}:by-hand:{outcome.version.cycle[:12]}"),

@@ -1,0 +1,94 @@
+"""Loads a defs folder entry by entry, so that a file which cannot be read at all harms only itself.
+
+Dagster builds the tree of a defs folder in one go, and one file that is no YAML, or names no component, takes the code
+location down. The only module that touches this half-internal part of Dagster; a test holds it to the pinned version.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster.components.core.component_tree import ComponentTree
+from dagster.components.core.context import ComponentDeclLoadContext
+from dagster.components.core.decl import (
+    ComponentDecl,
+    DefsFolderDecl,
+    build_filesystem_component_decl_from_context,
+)
+from dagster.components.core.defs_module import (
+    EXPLICITLY_IGNORED_GLOB_PATTERNS,
+    ComponentPath,
+    find_defs_or_component_yaml,
+)
+
+from factory_assets.components.declared import build_broken_defs
+from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.yaml_documents import YamlError, read_documents
+
+
+@dataclass(frozen=True)
+class BrokenEntry:
+    """An entry of the defs folder of which nothing can be loaded."""
+
+    place: str
+    problem: Problem
+
+
+class TolerantTree(ComponentTree):
+    """Dagster's tree without the entries that cannot be read; those are in `broken`."""
+
+    broken: tuple[BrokenEntry, ...] = ()
+
+    def build_all(self) -> dg.Definitions:
+        """Definitions of everything sound, and one red asset for each entry that is not."""
+        sound = self.build_defs()
+        return dg.Definitions.merge(sound, *(build_broken_defs(entry.place, [entry.problem]) for entry in self.broken))
+
+    def _get_filesystem_decl(self) -> ComponentDecl[Any]:
+        location = ComponentPath.from_path(self.defs_module_path)
+        known = self.state_tracker.get_cache_data(location).component_decl
+        if known is not None:
+            return known
+        found: list[BrokenEntry] = []
+        context = self.decl_load_context.for_component_loc(location)
+        folder = _read_folder(context, self.project_root, found)
+        object.__setattr__(self, "broken", tuple(found))
+        self.state_tracker.set_cache_data(location, component_decl=folder)
+        return folder
+
+
+def _read_folder(context: ComponentDeclLoadContext, root: Path, found: list[BrokenEntry]) -> DefsFolderDecl:
+    children: dict[Path, ComponentDecl[Any]] = {}
+    for entry in sorted(context.path.iterdir()):
+        if any(Path(entry.name).match(pattern) for pattern in EXPLICITLY_IGNORED_GLOB_PATTERNS):
+            continue
+        child_context = context.for_component_loc(ComponentPath.from_path(entry))
+        declared = find_defs_or_component_yaml(entry) if entry.is_dir() else None
+        if entry.is_dir() and declared is None:
+            children[entry] = _read_folder(child_context, root, found)
+            continue
+        try:
+            child = build_filesystem_component_decl_from_context(child_context)
+        except Exception as error:  # whatever is wrong with one entry must not reach the others
+            found.append(BrokenEntry(entry.stem, _describe(declared or entry, root, error)))
+            continue
+        if child is not None:
+            children[entry] = child
+    return DefsFolderDecl(
+        context=context,
+        loc=ComponentPath.from_path(context.path),
+        children=children,
+        source_tree=None,
+        component_file_model=None,
+    )
+
+
+def _describe(file: Path, root: Path, error: Exception) -> Problem:
+    shown = file.relative_to(root).as_posix()
+    if file.suffix in (".yaml", ".yml"):
+        try:
+            read_documents(file.read_text(encoding="utf-8"))
+        except YamlError as bad:
+            return Problem(shown, bad.line, bad.key, str(bad))
+    return Problem(shown, 1, "", f"cannot be loaded: {' '.join(str(error).split())}")

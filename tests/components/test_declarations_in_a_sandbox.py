@@ -1,0 +1,113 @@
+from typing import Any
+
+import dagster as dg
+import pytest
+
+DELAY: dict[str, Any] = {
+    "name": "delay",
+    "feature_set": "feat_flight_departure",
+    "entity": ["flight_id"],
+    "as_of": "scheduled_departure_utc",
+    "label": {"model": "fct_flight", "column": "arrived_late", "known_at": "arrival_known_at_utc"},
+    "estimator": "sklearn.linear_model.LogisticRegression",
+}
+VOLUME: dict[str, Any] = {
+    "name": "volume",
+    "feature_set": "feat_airport_hour",
+    "entity": ["origin", "hour_start_utc"],
+    "as_of": "hour_start_utc",
+    "label": {"model": "fct_airport_hour", "column": "actual_departures", "known_at": "hour_end_utc"},
+    "estimator": "sklearn.linear_model.Ridge",
+}
+LINE_ASSETS = ("training_set", "models", "predictions")
+LINE_CHECKS = {"data_freshness", "model_age", "feature_drift", "prediction_drift"}
+
+
+def declare_lines(sandbox: Any, *lines: dict[str, Any]) -> None:
+    sandbox.declare("dbt", "DbtProject", {"path": "dbt_project"})
+    for line in lines:
+        sandbox.declare(f"lines/{line['name']}", "ModelLine", line)
+
+
+def problems_of(definitions: dg.Definitions, place: str) -> str:
+    """What the broken asset's check says when it is run."""
+    key = dg.AssetCheckKey(dg.AssetKey(["broken", place]), "declaration_is_sound")
+    job = dg.define_asset_job("see_what_is_broken", selection=dg.AssetSelection.checks(key))
+    result = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job])).resolve_job_def(job.name).execute_in_process()
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    return str(evaluation.description)
+
+
+def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys_of) -> None:
+    declare_lines(sandbox, DELAY, VOLUME)
+    definitions = sandbox.build()
+    for line in ("delay", "volume"):
+        assert {f"{line}/{asset}" for asset in LINE_ASSETS} <= keys_of(definitions)
+        checks = {key.name for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key.path[0] == line}
+        assert checks == LINE_CHECKS
+        assert definitions.resolve_job_def(f"{line}__retrain")
+        assert definitions.resolve_sensor_def(f"{line}__retraining_sensor")
+    assert "broken" not in {key.split("/")[0] for key in keys_of(definitions)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"feature_set": "feat_nothing"}, "'feat_nothing' is no dbt model in models/features: there are feat_airport_hour"),
+        ({"label": {**DELAY["label"], "model": "fct_nothing"}}, "label.model: 'fct_nothing' is no dbt model"),
+        ({"estimator": "subprocess.Popen"}, "not on the allow-list"),
+        ({"name": "../evil"}, "is not a name"),
+        ({"threshhold": 1}, "unknown key 'threshhold'"),
+        ({"validation": {"min_rows": "many"}}, "validation.min_rows"),
+    ],
+)
+def test_a_wrong_line_is_shown_as_broken_and_harms_no_other(sandbox, keys_of, changes: dict[str, Any], said: str) -> None:
+    declare_lines(sandbox, VOLUME)
+    sandbox.declare("lines/delay", "ModelLine", {**DELAY, **changes})
+    definitions = sandbox.build()
+    keys = keys_of(definitions)
+    assert "broken/delay" in keys
+    assert {f"volume/{asset}" for asset in LINE_ASSETS} <= keys
+    assert not any(key.startswith("delay/") for key in keys)
+    message = problems_of(definitions, "delay")
+    assert said in message
+    assert "/defs/lines/delay/defs.yaml:" in message
+
+
+def test_a_duplicate_key_is_shown_with_its_line(sandbox, keys_of) -> None:
+    declare_lines(sandbox, VOLUME)
+    sandbox.declare("lines/delay", "ModelLine", "name: delay\nfeature_set: feat_flight_departure\nname: other\n")
+    message = problems_of(sandbox.build(), "delay")
+    assert "defs.yaml:5: name: the key 'name' is given twice (first on line 3)" in message
+
+
+def test_a_line_without_a_calendar_is_broken_by_itself(sandbox, keys_of) -> None:
+    (sandbox.package / "defs" / "calendar" / "defs.yaml").unlink()
+    declare_lines(sandbox, DELAY)
+    definitions = sandbox.build()
+    assert "marts/fct_flight" in keys_of(definitions)
+    assert "there is no calendar" in problems_of(definitions, "delay")
+
+
+def test_a_file_that_is_no_yaml_leaves_the_other_lines_standing(sandbox, keys_of) -> None:
+    declare_lines(sandbox, VOLUME)
+    file = sandbox.declare("lines/delay", "ModelLine", DELAY)
+    file.write_text("type: factory_assets.components.ModelLine\nattributes: [unclosed\n")
+    definitions = sandbox.build()
+    assert {f"volume/{asset}" for asset in LINE_ASSETS} <= keys_of(definitions)
+    assert "not valid YAML" in problems_of(definitions, "delay")
+
+
+def test_a_component_that_does_not_exist_leaves_the_other_lines_standing(sandbox, keys_of) -> None:
+    declare_lines(sandbox, VOLUME)
+    sandbox.declare("lines/delay", "ModelLin", DELAY)
+    definitions = sandbox.build()
+    assert {f"volume/{asset}" for asset in LINE_ASSETS} <= keys_of(definitions)
+    assert "ModelLin" in problems_of(definitions, "delay")
+
+
+def test_a_users_own_assets_in_python_load_beside_the_declared_ones(sandbox, keys_of) -> None:
+    declare_lines(sandbox, VOLUME)
+    (sandbox.package / "defs" / "own.py").write_text("import dagster as dg\n\n@dg.asset\ndef own_report() -> None: ...\n")
+    assert "own_report" in keys_of(sandbox.build())
