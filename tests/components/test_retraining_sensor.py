@@ -1,0 +1,232 @@
+"""The sensor against Dagster's real record and a real ledger; only the fit is left out."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from factory_assets.components.model_line.check_history import read_failed_checks
+from factory_assets.components.model_line.checks import check_keys
+from factory_assets.components.model_line.retraining import build_retraining_sensor
+from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, RANGE_END_TAG, RANGE_START_TAG, REQUEST_TAG
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from factory_assets.storage.clock import FactoryClock
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.retrain_ledger import RetrainLedger
+from tests.recorded import promote
+
+NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
+CALENDAR = CalendarSpec(start="2013-01-01", timezone="America/New_York")
+SPEC = ModelLineSpec(
+    name="delay",
+    feature_set="feat_flight",
+    entity=("flight_id",),
+    as_of="departs_at",
+    label={"model": "fct_flight", "column": "late", "known_at": "known_at"},
+    estimator="sklearn.linear_model.LogisticRegression",
+    drift={"window": "7d"},
+    retrain={"on": ("feature_drift", "model_age"), "cooldown": "7d", "backoff": "10m", "max_attempts": 2},
+)
+
+
+class Factory:
+    """One line's sensor on real stores."""
+
+    def __init__(self, folder: Any, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.lake = Lake(str(folder / "lake"))
+        self.clock = FactoryClock(folder / "clock.json")
+        self.clock.set(NOW)
+        self.resources = {
+            "lake": LakeResource(root=self.lake.root, landing=str(folder), models=str(folder)),
+            "mlflow": MlflowResource(tracking_uri="sqlite:////nowhere", artifact_root="/nowhere"),
+            "clock": ClockResource(path=str(folder / "clock.json")),
+        }
+        self.sensor = build_retraining_sensor(SPEC, CALENDAR)
+
+    def tick(self) -> dg.RunRequest | str:
+        context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
+        answer = self.sensor(context)
+        return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else answer
+
+    def judge(self, kind: str, passed: bool, champion: int, as_of: datetime = NOW) -> None:
+        key = check_keys(SPEC)[kind]
+        metadata = {"champion_version": champion, "data_as_of": dg.MetadataValue.timestamp(as_of)}
+        self.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(key.asset_key, key.name, passed, metadata=metadata, description=f"{kind} said so")
+        )
+
+    def start_run(self, request: dg.RunRequest, status: dg.DagsterRunStatus, job: str = "delay__retrain") -> dg.DagsterRun:
+        tags = {**request.tags, LINE_TAG: "delay"}
+        return self.instance.add_run(dg.DagsterRun(job_name=job, run_id=dg_run_id(), status=status, tags=tags))
+
+    def entries(self) -> list[LedgerEntry]:
+        return RetrainLedger(self.lake).entries("delay")
+
+    def resolve(self, request: dg.RunRequest, state: str, version: int | None = None) -> None:
+        now = self.clock.now()
+        (asked,) = [e for e in self.entries() if e.run_key == request.run_key and e.state == "requested"]
+        if version is not None:
+            promote(self.lake, "delay", version, now)
+        values = {**asked.__dict__, "state": state, "at_utc": now, "recorded_at_utc": datetime.now(UTC)}
+        RetrainLedger(self.lake).record(LedgerEntry(**values))
+
+
+def dg_run_id() -> str:
+    from uuid import uuid4
+
+    return str(uuid4())
+
+
+@pytest.fixture
+def factory(tmp_path: Any) -> Iterator[Factory]:
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        yield Factory(tmp_path, instance)
+
+
+def requested(answer: dg.RunRequest | str) -> dg.RunRequest:
+    assert isinstance(answer, dg.RunRequest), answer
+    return answer
+
+
+def test_nothing_failed_nothing_asked(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", True, 1)
+    assert factory.tick() == "No check that starts a retrain is failing."
+    assert factory.entries() == []
+
+
+def test_a_failed_check_is_one_request_that_says_why(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    assert request.tags[CAUSE_TAG] == "feature_drift"
+    assert request.tags[REQUEST_TAG] == request.run_key
+    assert request.tags["factory/check/feature_drift"].split("@")[0].isdigit()
+    assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == ("2013-07-03", "2013-07-09")
+    (entry,) = factory.entries()
+    assert (entry.state, entry.causes) == ("requested", ("delay/feature_drift/v1/2013-07-10T14:00:00Z",))
+
+
+def test_a_line_that_was_never_trained_is_trained(factory: Factory) -> None:
+    factory.judge("model_age", False, 0)
+    assert requested(factory.tick()).tags[CAUSE_TAG] == "model_age"
+
+
+def test_a_check_that_the_policy_leaves_out_starts_nothing(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("prediction_drift", False, 1)
+    factory.judge("data_freshness", False, 1)
+    assert isinstance(factory.tick(), str)
+
+
+def test_killed_after_the_ledger_the_next_tick_asks_under_the_same_key(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    first = requested(factory.tick())
+    assert requested(factory.tick()).run_key == first.run_key
+    assert len(factory.entries()) == 1
+
+
+def test_while_the_retrain_runs_nothing_more_is_asked(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    run = factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.STARTED)
+    assert run.run_id in str(factory.tick())
+
+
+def test_while_a_run_is_judging_the_sensor_waits_for_all_verdicts(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    factory.instance.add_run(dg.DagsterRun(job_name="daily", run_id=dg_run_id(), status=dg.DagsterRunStatus.STARTED))
+    assert "still judging" in str(factory.tick())
+
+
+def test_failures_of_one_tick_are_one_run(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    factory.judge("model_age", False, 1)
+    request = requested(factory.tick())
+    assert request.tags[CAUSE_TAG] == "feature_drift, model_age"
+    assert len(factory.entries()) == 1
+
+
+def test_an_answered_cause_is_not_asked_again_and_a_replaced_model_not_either(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
+    factory.resolve(request, "promoted", version=2)
+    assert isinstance(factory.tick(), str)
+
+
+def test_a_kept_champion_on_the_same_data_is_an_answer_too(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
+    factory.resolve(request, "kept_champion")
+    factory.judge("feature_drift", False, 1)
+    assert "Already answered" in str(factory.tick())
+
+
+def test_new_causes_wait_for_the_cooldown_and_then_are_served(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
+    factory.resolve(request, "promoted", version=2)
+    later = NOW + timedelta(days=2)
+    factory.clock.set(later)
+    factory.judge("feature_drift", False, 2, later)
+    assert "Cooling down until 2013-07-17" in str(factory.tick())
+    factory.clock.set(NOW + timedelta(days=7))
+    assert requested(factory.tick()).run_key != request.run_key
+
+
+def test_a_run_whose_process_died_is_tried_again_at_once(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    first = requested(factory.tick())
+    run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
+    factory.instance.report_run_failed(run, "killed")
+    second = requested(factory.tick())
+    assert second.run_key == first.run_key.removesuffix(":1") + ":2"
+    assert [entry.state for entry in factory.entries()] == ["requested", "lost", "requested"]
+
+
+def test_a_run_that_went_wrong_waits_for_its_backoff(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.CANCELED)
+    assert "waiting until" in str(factory.tick())
+    assert [entry.state for entry in factory.entries()] == ["requested", "failed"]
+
+
+def test_the_newest_completed_evaluation_counts(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    assert len(read_failed_checks(factory.instance, check_keys(SPEC).items())) == 1
+    factory.judge("feature_drift", True, 1)
+    assert read_failed_checks(factory.instance, check_keys(SPEC).items()) == []
+
+
+def test_a_planned_evaluation_does_not_hide_a_failure(factory: Factory) -> None:
+    """A monitoring run that is just starting plans its checks; the last word is still the failed one."""
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+
+    @dg.asset_check(asset=check_keys(SPEC)["feature_drift"].asset_key, name="feature_drift")
+    def feature_drift() -> dg.AssetCheckResult:
+        assert len(read_failed_checks(factory.instance, check_keys(SPEC).items())) == 1
+        return dg.AssetCheckResult(passed=True)
+
+    job = dg.define_asset_job("judge", selection=dg.AssetSelection.all_asset_checks())
+    definitions = dg.Definitions(asset_checks=[feature_drift], jobs=[job])
+    assert definitions.resolve_job_def("judge").execute_in_process(instance=factory.instance).success

@@ -1,0 +1,116 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from factory_assets.lines.judging import judge
+from factory_assets.lines.scoring import ScoringOutcome, score_days
+from factory_assets.lines.serving import load_model
+from factory_assets.lines.training import train_line
+from factory_assets.storage.check_results import CHECK_RESULTS
+from tests.lines.conftest import NOW, START, write_things
+
+
+def train(stores: Any, now: datetime = NOW) -> None:
+    stores.training_sets.build(now)
+    train_line(stores, now, "run")
+
+
+def score(stores: Any, first: date, last: date, now: datetime = NOW) -> ScoringOutcome | None:
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    start = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+    return score_days(stores, days, start, end, "UTC", now, "run-1")
+
+
+def read(stores: Any, columns: str = "*") -> list[dict[str, Any]]:
+    return stores.lake.query(f"select {columns} from t order by id", t=stores.lake.pin("predictions/delay")).to_pylist()
+
+
+def test_without_a_champion_nothing_is_scored(stores) -> None:
+    assert score(stores, date(2013, 2, 1), date(2013, 2, 2)) is None
+
+
+def test_each_row_says_what_made_it(stores) -> None:
+    train(stores)
+    outcome = score(stores, date(2013, 2, 1), date(2013, 2, 2))
+    rows = read(stores)
+    assert outcome.rows == len(rows) == 48
+    assert {(r["model_version"], r["feature_set_version"], r["dagster_run_id"]) for r in rows} == {(1, 0, "run-1")}
+    assert {r["prediction_date"] for r in rows} == {date(2013, 2, 1), date(2013, 2, 2)}
+    champion = stores.versions.champion("delay")
+    assert {r["in_sample"] for r in rows if r["at"] <= champion.trained_until_utc} == {True}
+
+
+def test_a_day_scored_twice_is_there_once_and_other_days_stay(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 1), date(2013, 2, 2))
+    before = read(stores)
+    score(stores, date(2013, 2, 2), date(2013, 2, 2))
+    assert read(stores) == before
+
+
+def test_rows_later_than_now_are_not_scored(stores) -> None:
+    train(stores)
+    outcome = score(stores, date(2013, 2, 9), date(2013, 2, 11), now=NOW)
+    assert max(row["at"] for row in read(stores)) < NOW
+    assert outcome.rows == 24
+
+
+def test_scoring_takes_the_path_of_evaluation(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 5), date(2013, 2, 5))
+    champion = stores.versions.champion("delay")
+    day = "select * from t where \"at\"::date = '2013-02-05' order by id"
+    rows = stores.lake.query(day, t=stores.training_sets.pin_features())
+    again = load_model(stores, champion).predict(rows.to_pandas())
+    assert [row["score"] for row in read(stores)] == again.tolist()
+
+
+def test_fresh_data_passes_and_stale_data_fails_by_event_time(stores) -> None:
+    newest = START + timedelta(hours=24 * 60 - 1)
+    assert judge(stores, "data_freshness", newest + timedelta(hours=36), "run").passed
+    late = judge(stores, "data_freshness", newest + timedelta(hours=37), "run")
+    assert not late.passed
+    assert late.numbers["lag_hours"] == 37
+
+
+def test_a_line_without_a_model_fails_its_age_and_passes_its_drift(stores) -> None:
+    age = judge(stores, "model_age", NOW, "run")
+    assert (age.passed, age.champion_version) == (False, 0)
+    assert judge(stores, "feature_drift", NOW, "run").passed
+
+
+def test_a_model_grows_old(stores) -> None:
+    train(stores)
+    assert judge(stores, "model_age", NOW + timedelta(days=30), "run").passed
+    assert not judge(stores, "model_age", NOW + timedelta(days=31), "run").passed
+
+
+@pytest.mark.parametrize(("shift", "passed"), [(0.0, True), (2.0, False)])
+def test_features_and_predictions_drift_when_the_world_does(stores, shift: float, passed: bool) -> None:
+    train(stores)
+    write_things(stores.lake, shift=shift)
+    later = NOW + timedelta(days=8)
+    score(stores, date(2013, 2, 10), date(2013, 2, 17), now=later)
+    features = judge(stores, "feature_drift", later, "run")
+    predictions = judge(stores, "prediction_drift", later, "run")
+    assert (features.passed, predictions.passed) == (passed, passed)
+    assert features.picture.startswith(b"\x89PNG")
+    assert features.numbers["worst_feature"] is not None
+
+
+def test_an_ignored_feature_does_not_drift(stores) -> None:
+    spec = stores.spec.model_copy(update={"drift": stores.spec.drift.model_copy(update={"ignore": ("x",)})})
+    train(stores)
+    write_things(stores.lake, shift=2.0)
+    assert judge(replace(stores, spec=spec), "feature_drift", NOW + timedelta(days=8), "run").passed
+
+
+def test_a_verdict_is_recorded_once_however_often_it_is_given(stores) -> None:
+    train(stores)
+    for _ in range(2):
+        judge(stores, "model_age", NOW, "run")
+    (row,) = stores.lake.rows(CHECK_RESULTS)
+    assert (row["line"], row["check"], row["champion_version"], row["passed"]) == ("delay", "model_age", 1, True)

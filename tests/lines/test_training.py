@@ -1,0 +1,146 @@
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from factory_assets.core.artefacts import UntrustedArtefactError
+from factory_assets.lines.serving import load_model
+from factory_assets.lines.training import train_line
+from factory_assets.storage.artefact_store import ArtefactMissingError
+from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.training_sets import FeatureSetError
+from tests.lines.conftest import NOW, START, write_things
+
+
+def train(stores: Any, now: Any = NOW) -> Any:
+    stores.training_sets.build(now)
+    return train_line(stores, now, "run")
+
+
+def test_a_training_set_holds_only_what_was_known(stores) -> None:
+    stores.training_sets.build(NOW)
+    rows = stores.lake.query(
+        "select max(at) as at, max(label_known_at_utc) as known_at, count(*) as n from t", t=stores.training_sets.pin().table
+    ).to_pylist()[0]
+    assert rows["known_at"] <= NOW
+    assert rows["at"] == NOW - timedelta(hours=2)
+    assert rows["n"] == (NOW - START) // timedelta(hours=1) - 1
+
+
+def test_a_training_set_remembers_the_versions_it_was_built_from(stores) -> None:
+    stores.training_sets.build(NOW)
+    write_things(stores.lake, shift=1.0)
+    pinned = stores.training_sets.pin()
+    assert (pinned.feature_set.version, pinned.labels.version, pinned.as_known_at_utc) == (0, 0, NOW)
+
+
+def test_the_first_good_model_is_champion_in_delta_and_in_mlflow(stores) -> None:
+    outcome = train(stores)
+    assert outcome.decision.promote
+    assert stores.versions.champion("delay") == outcome.version
+    client = stores.registry.client()
+    shown = client.get_model_version_by_alias("delay", "champion")
+    assert int(shown.version) == outcome.version.version == 1
+    assert shown.tags["factory.artefact_sha256"] == outcome.version.artefact_sha256
+    run = client.get_run(outcome.version.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["roc_auc"] == outcome.version.evaluation.scores["roc_auc"]
+    assert run.data.metrics["dummy_roc_auc"] == 0.5
+    assert {"calibration.png", "importance.png"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    inputs = {dataset.dataset.name for dataset in run.inputs.dataset_inputs}
+    assert inputs == {"training_sets/delay", "features/feat_thing", "marts/fct_thing"}
+    tags = {tag.key: tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags}
+    assert tags["delta_version"] == "0"
+
+
+def test_the_same_cycle_again_fits_nothing_and_registers_nothing(stores) -> None:
+    first = train(stores)
+    again = train(stores)
+    assert (first.fitted, again.fitted) == (True, False)
+    assert again.version == first.version
+    assert again.decision == first.decision
+    assert len(stores.registry.client().search_model_versions("name = 'delay'")) == 1
+    assert len(stores.versions.promotions("delay")) == 1
+
+
+def test_killed_after_mlflow_the_cycle_keeps_its_version(stores) -> None:
+    first = train(stores)
+    stores.lake.replace(MODEL_VERSIONS, MODEL_VERSIONS.schema.empty_table())
+    stores.lake.replace(PROMOTIONS, PROMOTIONS.schema.empty_table())
+    again = train(stores)
+    assert again.fitted
+    assert (again.version.version, again.version.artefact_sha256) == (1, first.version.artefact_sha256)
+    assert len(stores.registry.client().search_model_versions("name = 'delay'")) == 1
+
+
+def test_killed_before_the_gate_the_decision_is_taken_later(stores) -> None:
+    train(stores)
+    stores.lake.replace(PROMOTIONS, PROMOTIONS.schema.empty_table())
+    assert stores.versions.champion("delay") is None
+    assert train(stores).decision.promote
+    assert stores.versions.champion("delay").version == 1
+
+
+def test_an_alias_that_was_lost_comes_back(stores) -> None:
+    train(stores)
+    client = stores.registry.client()
+    client.delete_registered_model_alias("delay", "champion")
+    train(stores)
+    assert client.get_model_version_by_alias("delay", "champion").version == "1"
+
+
+def test_a_challenger_that_is_no_better_leaves_the_champion_and_says_why(stores) -> None:
+    champion = train(stores)
+    worse = replace(stores, spec=stores.spec.model_copy(update={"features": ("kind",)}))
+    outcome = train(worse, NOW + timedelta(days=1))
+    assert not outcome.decision.promote
+    assert outcome.decision.reason
+    assert stores.versions.champion("delay") == champion.version
+    shown = stores.registry.client().get_model_version("delay", str(outcome.version.version))
+    assert shown.tags["factory.gate"] == "kept_champion"
+    assert shown.tags["factory.gate_reason"] == outcome.decision.reason
+
+
+def test_mlflow_loads_the_champion_and_scores_as_the_factory_does(stores) -> None:
+    outcome = train(stores)
+    frame = stores.training_sets.read(stores.training_sets.pin().table).to_pandas().tail(100)
+    ours = load_model(stores, outcome.version).predict(frame)
+    loaded = mlflow.pyfunc.load_model("models:/delay@champion")
+    assert np.array_equal(loaded.predict(frame[["x", "kind"]]), ours)
+
+
+def test_a_model_file_that_was_changed_is_not_loaded(stores) -> None:
+    outcome = train(stores)
+    other = train(replace(stores, spec=stores.spec.model_copy(update={"features": ("kind",)})))
+    path = stores.artefacts.root / outcome.version.artefact_path
+    path.write_bytes(stores.artefacts.read(other.version.artefact_path))
+    with pytest.raises(UntrustedArtefactError):
+        load_model(stores, outcome.version)
+
+
+def test_a_model_file_that_is_gone_is_named(stores) -> None:
+    outcome = train(stores)
+    (stores.artefacts.root / outcome.version.artefact_path).unlink()
+    with pytest.raises(ArtefactMissingError, match=r"bundle is gone: restore it, or retrain"):
+        load_model(stores, outcome.version)
+
+
+def test_the_same_rows_and_declaration_give_the_same_bytes(stores, tmp_path) -> None:
+    first = train(stores)
+    stores.lake.replace(MODEL_VERSIONS, MODEL_VERSIONS.schema.empty_table())
+    assert train(stores).version.artefact_sha256 == first.version.artefact_sha256
+
+
+def test_a_changed_declaration_is_a_new_cycle(stores) -> None:
+    train(stores)
+    changed = replace(stores, spec=stores.spec.model_copy(update={"params": {"C": 0.01}}))
+    assert train(changed).fitted
+
+
+def test_a_feature_that_does_not_exist_is_named(stores) -> None:
+    wrong = replace(stores, spec=stores.spec.model_copy(update={"features": ("y",)}))
+    with pytest.raises(FeatureSetError, match=r"features/feat_thing has no column y. It has: id, at, x, kind"):
+        train(wrong)
