@@ -13,7 +13,10 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Figure:
-    """One number. `aim` is a limit from above in words; without one the figure only informs, and `holds` is None."""
+    """One number. `aim` is a limit in words; without one the figure only informs, and `holds` is None.
+
+    `is_detail` keeps it out of the summary on the console, not out of the file.
+    """
 
     figure: str
     value: float
@@ -21,6 +24,7 @@ class Figure:
     how: str
     aim: str | None = None
     holds: bool | None = None
+    is_detail: bool = False
 
 
 def at_most(figure: str, value: float, unit: str, limit: float, how: str) -> Figure:
@@ -45,11 +49,12 @@ def write_results(name: str, figures: Sequence[Figure]) -> Path:
 
 
 def print_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
-    """The figures that have an aim first, since they are the answer."""
+    """The figures without the details; those with an aim first, since they are the answer."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in ("figure", "value", "aim", "holds"):
         table.add_column(column, justify="right" if column == "value" else "left")
-    for figure in sorted(figures, key=lambda found: found.aim is None):
+    shown = [figure for figure in figures if not figure.is_detail]
+    for figure in sorted(shown, key=lambda found: found.aim is None):
         verdict = "" if figure.holds is None else "[green]yes[/]" if figure.holds else "[red]no[/]"
         table.add_row(figure.figure, f"{figure.value:.3g} {figure.unit}", figure.aim or "", verdict)
     console.print(table)

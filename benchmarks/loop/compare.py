@@ -140,16 +140,20 @@ def build_figures(bare: Measured, factory: Measured, rounds: int) -> list[Figure
         ratio = _ratio(bare, factory, "cpu", PHASES, [stage])
         figures.append(Figure(f"CPU of {stage}, factory to bare script", ratio, "x", how))
     record = "steps by Dagster's event log, the process's CPU meanwhile; children included"
-    for name, side in (("factory", factory), ("bare script", bare)):
-        figures += [Figure(f"CPU of {stage}, {name}", side.seconds("cpu", PHASES, [stage]), "s", record) for stage in STAGES]
-        figures += [
-            Figure(f"CPU of start-up, {stage}, {name}", side.seconds("cpu", ["start-up"], [stage]), "s", record)
-            for stage in side.start_stages
-        ]
-        figures.append(Figure(f"peak memory, {name}", side.peak_rss_bytes / 1e6, "MB", "VmHWM of the process"))
     tests = "execution times in run_results.json, both phases; dbt runs nodes side by side"
-    for kind in ("model", "test", "unit_test"):
-        figures.append(Figure(f"dbt {kind} nodes within transform", factory.dbt_seconds(kind), "s", tests))
+    for name, side in (("factory", factory), ("bare script", bare)):
+        figures.append(Figure(f"peak memory, {name}", side.peak_rss_bytes / 1e6, "MB", "VmHWM of the process"))
+        stages = {stage: side.seconds("cpu", PHASES, [stage]) for stage in STAGES}
+        stages |= {f"start-up, {stage}": side.seconds("cpu", ["start-up"], [stage]) for stage in side.start_stages}
+        figures += [
+            Figure(f"CPU of {stage}, {name}", seconds, "s", record, is_detail=True)
+            for stage, seconds in stages.items()
+            if seconds
+        ]
+    figures += [
+        Figure(f"dbt {kind} nodes within transform", factory.dbt_seconds(kind), "s", tests, is_detail=True)
+        for kind in ("model", "test", "unit_test")
+    ]
     return figures
 
 

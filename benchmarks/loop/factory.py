@@ -47,7 +47,9 @@ class Factory:
                 run_config=_QUIET, instance=self.instance, tags=range_tags(days.keys[0], days.keys[-1]), raise_on_error=False
             )
         if not result.success:
-            failed = [str(event.message) for event in result.all_events if event.is_step_failure]
+            failed = [
+                str(event.step_failure_data.error_display_string) for event in result.all_events if event.is_step_failure
+            ]
             raise RuntimeError(f"{job} failed:\n" + "\n".join(failed))
         started: dict[str, float] = {}
         for entry in self.instance.all_logs(result.run_id):
@@ -112,17 +114,17 @@ def _start_up(meter: Meter) -> tuple["FactorySettings", "dg.Definitions"]:
     meter.add_start("imports")
     settings = FactorySettings()
     prepare_dagster_home(settings)
-    with meter.stage("start-up", "dbt parse, once a change of the project"):
+    with meter.stage("start-up", "dbt parse"):
         DbtRuns(settings.dbt_project, settings.data / "dbt", settings.lake).read_manifest()
     with meter.stage("start-up", "definitions"):
         definitions = defs()
         for job in ("daily", "arrival_delay__retrain", "departure_volume__retrain"):
             definitions.resolve_job_def(job)
-    with meter.stage("start-up", "import of dbt"):
+    with meter.stage("start-up", "import dbt"):
         import dbt.cli.main  # noqa: F401
-    with meter.stage("start-up", "import of MLflow, and its database made"):
+    with meter.stage("start-up", "MLflow, its database"):
         MlflowRegistry(settings.mlflow_uri, settings.mlflow_artifacts).client()
-    with meter.stage("start-up", "Dagster's database made"):
+    with meter.stage("start-up", "Dagster's database"):
         dg.DagsterInstance.from_config(str(settings.dagster_home)).dispose()
     return settings, definitions
 

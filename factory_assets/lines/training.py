@@ -67,7 +67,7 @@ def train_line(stores: LineStores, now: datetime, run_id: str) -> TrainingOutcom
             trained = fit_and_evaluate(stores.spec, split)
             pictures = _draw(stores.spec, trained, split)
             version = _record(stores, training_set, split, trained, pictures, cycle, now, run_id)
-        decision = _gate(stores, version, split, now, run_id)
+        decision = _gate(stores, training_set, version, split, now, run_id)
     return TrainingOutcome(version, decision, fitted, pictures)
 
 
@@ -201,7 +201,9 @@ def _describe(
     )
 
 
-def _gate(stores: LineStores, version: ModelVersion, split: TimeSplit, now: datetime, run_id: str) -> PromotionDecision:
+def _gate(
+    stores: LineStores, training_set: TrainingSet, version: ModelVersion, split: TimeSplit, now: datetime, run_id: str
+) -> PromotionDecision:
     """Champion and challenger on the same rows; a decision already taken on this version stands."""
     history = stores.versions.promotions(version.line, version.segment)
     taken = next((row for row in history if row["version"] == version.version), None)
@@ -209,7 +211,7 @@ def _gate(stores: LineStores, version: ModelVersion, split: TimeSplit, now: date
         decision = PromotionDecision(taken["promoted"], taken["reason"], taken["challenger_value"], taken["champion_value"])
     else:
         champion = stores.versions.champion(version.line, version.segment)
-        judged = _evaluate_champion(stores, champion, split) if champion else None
+        judged = _evaluate_champion(stores, training_set, champion, split) if champion else None
         decision = decide_promotion(stores.spec, version.evaluation, judged)
         stores.versions.decide(version, champion.version if champion else None, decision, now, run_id)
     stores.registry.record_decision(version.line, version.version, decision.promote, decision.reason)
@@ -219,7 +221,21 @@ def _gate(stores: LineStores, version: ModelVersion, split: TimeSplit, now: date
     return decision
 
 
-def _evaluate_champion(stores: LineStores, champion: ModelVersion, split: TimeSplit) -> Evaluation:
-    scores = load_model(stores, champion).predict(split.holdout)
-    metrics = evaluate_metrics(stores.spec.task, split.holdout[LABEL_COLUMN].to_numpy(), scores)
-    return replace(champion.evaluation, metric=stores.spec.metric, rows=len(split.holdout), scores=metrics)
+def _evaluate_champion(
+    stores: LineStores, training_set: TrainingSet, champion: ModelVersion, split: TimeSplit
+) -> Evaluation:
+    """The champion on the challenger's holdout; without a value when its features are no longer in the feature set.
+
+    A champion of another feature list gets its own columns, from the feature set that the training set was built from.
+    """
+    columns, holdout = [*champion.numeric, *champion.categorical], split.holdout
+    judged = replace(champion.evaluation, metric=stores.spec.metric, rows=len(holdout), scores={})
+    if not set(columns) <= set(training_set.feature_set.columns):
+        return judged
+    if not set(columns) <= set(holdout.columns):
+        key = list(stores.spec.row_key)
+        rows = stores.training_sets.read_features(training_set.feature_set, columns).to_pandas()
+        holdout = holdout[[*key, LABEL_COLUMN]].merge(rows, on=key, how="left", validate="one_to_one")
+    scores = load_model(stores, champion).predict(holdout)
+    metrics = evaluate_metrics(stores.spec.task, holdout[LABEL_COLUMN].to_numpy(), scores)
+    return replace(judged, scores=metrics)

@@ -1,5 +1,6 @@
 """The one writer of `training_sets/*`: features joined to labels that were known at one instant, and nothing later."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,6 +102,11 @@ class TrainingSets:
             f"from features as f join labels as l on {join} "
             f"where l.{label} is not null and f.{quote_identifier(self.spec.as_of)} <= ? and l.{known_at} <= ?"
         )
+
+    def read_features(self, feature_set: PinnedTable, columns: Sequence[str]) -> pa.Table:
+        """The row key and the named columns of a pinned feature set, in no order."""
+        selected = ", ".join(map(quote_identifier, dict.fromkeys((*self.spec.row_key, *columns))))
+        return self.lake.query(f"select {selected} from t", t=feature_set)
 
     def read(self, table: PinnedTable) -> pa.Table:
         """The rows of a pinned training set in their own order: row key, features and label."""

@@ -25,7 +25,7 @@ SPEC = ModelLineSpec(
     label={"model": "fct_thing", "column": "late", "known_at": "known_at"},
     estimator="sklearn.linear_model.LogisticRegression",
     validation={"holdout": "7d", "min_rows": 50},
-    drift={"window": "7d"},
+    drift={"window": "14d"},
 )
 
 

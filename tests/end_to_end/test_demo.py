@@ -1,0 +1,97 @@
+"""What the README promises of `make demo`, asked of the lake and of Dagster's record."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from factory_assets.components.naming import CAUSE_TAG, REQUEST_TAG
+from factory_assets.lines.summary import list_retrains, summarise
+from factory_assets.storage.bronze import QUARANTINE
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.model_versions import ModelVersions
+from factory_assets.storage.retrain_ledger import RetrainLedger
+from tests.end_to_end.conftest import run_factory
+
+pytestmark = pytest.mark.slow
+LINES = ["arrival_delay", "departure_volume"]
+
+
+@pytest.fixture
+def lake(played_demo: Path) -> Lake:
+    return Lake(str(played_demo / "lake"))
+
+
+def test_real_drift_and_real_age_each_started_a_retrain(lake: Lake) -> None:
+    causes = {(retrain.line, cause) for retrain in list_retrains(lake) for cause in retrain.causes}
+    assert ("arrival_delay", "feature_drift") in causes
+    aged = [r for r in list_retrains(lake) if r.line == "departure_volume" and r.causes == ("model_age",)]
+    assert len(aged) >= 2  # the first one because it was never trained, the others because it grew old
+
+
+def test_each_retrain_was_a_run_that_a_sensor_asked_for_once(played_demo: Path, lake: Lake) -> None:
+    with dg.DagsterInstance.from_config(str(played_demo / "dagster")) as instance:
+        for line in LINES:
+            entries = [entry for entry in RetrainLedger(lake).entries(line) if entry.state != "requested"]
+            for entry in entries:
+                runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
+                assert [run.run_id for run in runs] == [entry.run_id]
+                assert runs[0].tags["dagster/sensor_name"] == f"{line}__retraining_sensor"
+                assert runs[0].tags[CAUSE_TAG]
+
+
+def test_no_cause_has_two_answers(lake: Lake) -> None:
+    for line in LINES:
+        answered = [
+            cause
+            for entry in RetrainLedger(lake).entries(line)
+            if entry.state in ("promoted", "kept_champion")
+            for cause in entry.causes
+        ]
+        assert len(answered) == len(set(answered))
+
+
+def test_every_champion_beats_the_dummy_and_serves_in_mlflow(played_demo: Path, lake: Lake) -> None:
+    client = MlflowRegistry(f"sqlite:///{played_demo}/mlflow/mlflow.db", str(played_demo / "mlflow/artifacts")).client()
+    for line in LINES:
+        champion = ModelVersions(lake).champion(line)
+        assert champion is not None
+        evaluation = champion.evaluation
+        better = evaluation.scores[evaluation.metric] - evaluation.dummy[evaluation.metric]
+        assert (better > 0) == (line == "arrival_delay")  # higher AUC is better, lower error is better
+        assert int(client.get_model_version_by_alias(line, "champion").version) == champion.version
+
+
+def test_a_real_broken_sensor_value_went_to_quarantine(lake: Lake) -> None:
+    (held,) = lake.rows(QUARANTINE)
+    assert held["source"] == "weather"
+    assert held["reason"] == "wind_speed: 1048.36058 is too large"
+
+
+def test_predictions_say_which_model_and_which_features_made_them(lake: Lake) -> None:
+    for row in summarise(lake, LINES):
+        pinned = lake.pin(f"predictions/{row.line}")
+        found = lake.query(
+            "select count(*) as rows, count(distinct model_version) as models, count(*) filter (model_version is null "
+            "or feature_set_version is null or dagster_run_id is null) as unknown from t",
+            t=pinned,
+        ).to_pylist()[0]
+        assert found["rows"] == row.predictions > 0
+        assert found["models"] >= 2
+        assert found["unknown"] == 0
+
+
+def test_status_prints_the_table_again(played_demo: Path) -> None:
+    shown = run_factory(played_demo, "status")
+    assert shown.returncode == 0
+    for line in LINES:
+        assert line in shown.stdout
+
+
+def test_the_demo_again_has_nothing_to_do(played_demo: Path, lake: Lake) -> None:
+    before = {line: lake.pin(f"predictions/{line}").version for line in LINES}
+    again = run_factory(played_demo, "demo")
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    assert {line: lake.pin(f"predictions/{line}").version for line in LINES} == before
