@@ -30,9 +30,10 @@ class Calendar(DeclaredComponent[CalendarSpec]):
         checks = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
         daily = dg.define_asset_job(
             DAILY_JOB,
-            selection=dg.AssetSelection.tag(CADENCE_TAG, DAILY) | checks,
+            # Line checks are the monitor job's: in a run over a range of days Dagster plans each of them once a day.
+            selection=dg.AssetSelection.tag(CADENCE_TAG, DAILY) - checks,
             partitions_def=build_partitions(self.spec),
-            description="Sources, dbt models, predictions and their checks, for a day or a range of days in one run.",
+            description="Sources, dbt models with their tests, and predictions, for a day or a range of days in one run.",
             executor_def=dg.in_process_executor,
         )
         monitor = dg.define_asset_job(

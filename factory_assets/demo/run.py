@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from factory_assets.components.model_line.retraining import decide
-from factory_assets.components.naming import DAILY_JOB, RANGE_END_TAG, RANGE_START_TAG, retrain_job
+from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags, retrain_job
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.plan import Plan, Slice
@@ -66,21 +66,18 @@ class Demo:
     def take_in(self, replay: Replay, days: Slice, title: str) -> None:
         """Lands the days and runs the daily job over them, unless that is done."""
         if self.is_done(days.key):
-            return
+            return  # judged, which is the last thing done with a slice
         replay.land(days.first, days.last)
-        self.run_once(f"{title}: {days.first} to {days.last}", DAILY_JOB, days, key=days.key)
+        self.run(f"{title}: {days.first} to {days.last}", DAILY_JOB, range_tags(str(days.first), str(days.last)))
+        self.run(f"{title}: judged", MONITOR_JOB, {STEP_TAG: days.key})
 
-    def run_once(self, title: str, job: str, days: Slice, key: str | None = None) -> None:
-        """Runs `job` over the days in this process, unless a run of this step already succeeded.
+    def run(self, title: str, job: str, tags: dict[str, str]) -> None:
+        """Runs `job` in this process.
 
         Raises:
             DemoFailedError: with the steps that failed.
         """
-        step = key or title
-        if self.is_done(step):
-            return
         started = time.monotonic()
-        tags = {STEP_TAG: step, RANGE_START_TAG: str(days.first), RANGE_END_TAG: str(days.last)}
         definition = self.definitions.resolve_job_def(job)
         result = definition.execute_in_process(run_config=_QUIET, instance=self.instance, tags=tags, raise_on_error=False)
         if not result.success:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -23,15 +24,16 @@ class ScoringOutcome:
     table_version: int
 
 
-def score_days(
-    stores: LineStores, days: Sequence[date], start: datetime, end: datetime, timezone: str, now: datetime, run_id: str
-) -> ScoringOutcome | None:
-    """Writes the predictions of `days` ([start, end) in UTC), replacing what they had; None without a champion."""
+def score_days(stores: LineStores, days: Sequence[date], timezone: str, now: datetime, run_id: str) -> ScoringOutcome | None:
+    """Writes the predictions of consecutive `days` of `timezone`, replacing what they had; None without a champion."""
     champion = stores.versions.champion(stores.spec.name)
     if champion is None:
         return None
     feature_set = stores.training_sets.pin_features()
     features = [*champion.numeric, *champion.categorical]
+    zone = ZoneInfo(timezone)
+    start = datetime.combine(min(days), time(), zone).astimezone(UTC)
+    end = datetime.combine(max(days) + timedelta(days=1), time(), zone).astimezone(UTC)
     # Rows later than the factory's now do not exist yet, whatever the landed files say.
     rows = stores.predictions.read_features(feature_set, features, start, min(end, now), timezone)
     with threadpool_limits(limits=1):

@@ -9,6 +9,7 @@ import pytest
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB
 
 ROOT = Path(__file__).parents[2]
+LINE_CHECKS = {"data_freshness", "model_age", "feature_drift", "prediction_drift"}
 
 # Python's own hooks see every socket, file and process, also those of libraries; the dbt manifest is there already.
 _LOAD_WATCHED = """
@@ -100,13 +101,20 @@ def test_every_asset_says_what_it_is_whose_it_is_and_how_fresh_it_should_be(defi
             assert node.freshness_policy is not None, key
 
 
-def test_the_daily_job_goes_from_sources_to_checked_predictions_and_trains_nothing(definitions: dg.Definitions) -> None:
+def test_the_daily_job_goes_from_sources_to_predictions_and_trains_nothing(definitions: dg.Definitions) -> None:
     layer = definitions.resolve_job_def(DAILY_JOB).asset_layer
     names = {key.to_user_string() for key in layer.selected_asset_keys}
     assert {"bronze/flights", "features/feat_airport_hour", "departure_volume/predictions"} <= names
     assert not {"arrival_delay/models", "arrival_delay/training_set"} & names
     checks = {key.name for key in layer.asset_graph.asset_check_keys}
-    assert {"data_freshness", "model_age", "feature_drift", "prediction_drift"} <= checks
+    assert "unique_fct_flight_flight_id" in checks
+    assert not LINE_CHECKS & checks
+
+
+def test_a_retrain_ends_with_all_checks_of_its_line_and_needs_no_partition(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("arrival_delay__retrain")
+    assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == LINE_CHECKS
+    assert job.partitions_def is None
 
 
 def test_the_monitor_job_only_judges(definitions: dg.Definitions) -> None:

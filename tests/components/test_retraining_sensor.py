@@ -10,8 +10,7 @@ import pytest
 from factory_assets.components.model_line.check_history import read_failed_checks
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.retraining import build_retraining_sensor
-from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, RANGE_END_TAG, RANGE_START_TAG, REQUEST_TAG
-from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, REQUEST_TAG
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
@@ -21,7 +20,6 @@ from factory_assets.storage.retrain_ledger import RetrainLedger
 from tests.recorded import promote
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
-CALENDAR = CalendarSpec(start="2013-01-01", timezone="America/New_York")
 SPEC = ModelLineSpec(
     name="delay",
     feature_set="feat_flight",
@@ -47,7 +45,7 @@ class Factory:
             "mlflow": MlflowResource(tracking_uri="sqlite:////nowhere", artifact_root="/nowhere"),
             "clock": ClockResource(path=str(folder / "clock.json")),
         }
-        self.sensor = build_retraining_sensor(SPEC, CALENDAR)
+        self.sensor = build_retraining_sensor(SPEC)
 
     def tick(self) -> dg.RunRequest | str:
         context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
@@ -109,7 +107,6 @@ def test_a_failed_check_is_one_request_that_says_why(factory: Factory) -> None:
     assert request.tags[CAUSE_TAG] == "feature_drift"
     assert request.tags[REQUEST_TAG] == request.run_key
     assert request.tags["factory/check/feature_drift"].split("@")[0].isdigit()
-    assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == ("2013-07-03", "2013-07-09")
     (entry,) = factory.entries()
     assert (entry.state, entry.causes) == ("requested", ("delay/feature_drift/v1/2013-07-10T14:00:00Z",))
 

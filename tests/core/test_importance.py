@@ -39,8 +39,6 @@ def test_the_seed_decides_the_result_and_max_rows_the_sample(trained):
 
 def test_no_rows_leave_it_undefined(trained):
     task, model, split = trained
-    empty = feature_importance(
-        model.model, split.holdout.head(0), np.array([]), model.numeric, model.categorical, task, 0
-    )
+    empty = feature_importance(model.model, split.holdout.head(0), np.array([]), model.numeric, model.categorical, task, 0)
     assert len(empty) == 4
     assert all(math.isnan(value) for value in empty.values())

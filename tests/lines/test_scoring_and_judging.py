@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,9 +19,7 @@ def train(stores: Any, now: datetime = NOW) -> None:
 
 def score(stores: Any, first: date, last: date, now: datetime = NOW) -> ScoringOutcome | None:
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    start = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
-    return score_days(stores, days, start, end, "UTC", now, "run-1")
+    return score_days(stores, days, "UTC", now, "run-1")
 
 
 def read(stores: Any, columns: str = "*") -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ def train(stores: Any, now: Any = NOW) -> Any:
 def test_a_training_set_holds_only_what_was_known(stores) -> None:
     stores.training_sets.build(NOW)
     rows = stores.lake.query(
-        'select max("at") as "at", max(label_known_at_utc) as known_at, count(*) as n from t', t=stores.training_sets.pin().table
+        'select max("at") as "at", max(label_known_at_utc) as known_at, count(*) as n from t',
+        t=stores.training_sets.pin().table,
     ).to_pylist()[0]
     assert rows["known_at"] <= NOW
     assert rows["at"] == NOW - timedelta(hours=2)

@@ -33,7 +33,10 @@ def build_checks(spec: ModelLineSpec) -> list[dg.AssetChecksDefinition]:
 
 
 def _build_check(spec: ModelLineSpec, kind: CheckKind, key: dg.AssetCheckKey) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=key.asset_key, name=key.name, description=_describe_check(spec, kind))
+    # In a retrain the new champion is judged, so a check of the predictions waits for the models as well.
+    also = [models_key(spec.name)] if key.asset_key != models_key(spec.name) else None
+
+    @dg.asset_check(asset=key.asset_key, name=key.name, description=_describe_check(spec, kind), additional_deps=also)
     def check(
         context: dg.AssetCheckExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.AssetCheckResult:

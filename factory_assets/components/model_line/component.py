@@ -50,10 +50,10 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         return dg.Definitions(
             assets=[
                 build_training_set_asset(self.spec),
-                build_models_asset(self.spec),
+                build_models_asset(self.spec, calendar),
                 build_predictions_asset(self.spec, partitions),
             ],
             asset_checks=build_checks(self.spec),
-            jobs=[build_retrain_job(self.spec, partitions)],
-            sensors=[build_retraining_sensor(self.spec, calendar)],
+            jobs=[build_retrain_job(self.spec)],
+            sensors=[build_retraining_sensor(self.spec)],
         )

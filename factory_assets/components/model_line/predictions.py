@@ -1,7 +1,7 @@
 """The asset `<line>/predictions`: days scored by the champion."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -32,12 +32,9 @@ def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsD
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        window = context.partition_time_window
         outcome = score_days(
             open_stores(spec, lake, mlflow),
             [date.fromisoformat(key) for key in context.partition_keys],
-            window.start.astimezone(UTC),
-            window.end.astimezone(UTC),
             partitions.timezone,
             clock.open().now(),
             context.run_id,

@@ -1,14 +1,11 @@
 """The retrain job of a line, and the sensor that requests it when a check has failed."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from factory_assets.components.calendar import closed_days
 from factory_assets.components.model_line.check_history import read_failed_checks
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.opening import open_stores
@@ -22,13 +19,10 @@ from factory_assets.components.naming import (
     MONITOR_JOB,
     REQUEST_TAG,
     models_key,
-    predictions_key,
-    range_tags,
     retrain_job,
     retrain_sensor,
     training_set_key,
 )
-from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry, RetrainDecision, RetrainState
 from factory_assets.core.retraining import decide_retraining
@@ -46,22 +40,22 @@ _UNFINISHED = [
 _ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
-def build_retrain_job(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> UnresolvedAssetJobDefinition:
-    """Training set, models, the newest days scored again, and all checks again, in that order.
+def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
+    """Training set, models (with the newest days scored again), and all checks of the line again, in that order.
 
     It does not rebuild the feature set: the evidence that started the retrain stays, and ends with a new verdict.
     """
+    built = dg.AssetSelection.assets(training_set_key(spec.name), models_key(spec.name))
     return dg.define_asset_job(
         retrain_job(spec.name),
-        selection=dg.AssetSelection.assets(training_set_key(spec.name), models_key(spec.name), predictions_key(spec.name)),
-        partitions_def=partitions,
+        selection=built | dg.AssetSelection.checks(*check_keys(spec).values()),
         tags={LINE_TAG: spec.name},
         description=f"Retrains {spec.name}, lets the gate decide, scores the newest days again and checks again.",
         executor_def=dg.in_process_executor,
     )
 
 
-def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.SensorDefinition:
+def build_retraining_sensor(spec: ModelLineSpec) -> dg.SensorDefinition:
     """Acts on failed checks through `decide_retraining`; the ledger is written before the run is asked for.
 
     Killed between the two, the next tick finds the request without a run and asks again under the same run key, which
@@ -82,11 +76,10 @@ def build_retraining_sensor(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.S
         now = clock.open().now()
         record_ended_runs(context.instance, stores)
         decision = decide(context.instance, stores, now)
-        days = _days_to_score(spec, calendar, now)
-        if not decision.request or days is None:
+        if not decision.request:
             return dg.SkipReason(decision.reason)
         stores.ledger.record(_requested(spec, decision, now))
-        return dg.RunRequest(run_key=decision.run_key, tags={**_explain(decision), **range_tags(*days)})
+        return dg.RunRequest(run_key=decision.run_key, tags=_explain(decision))
 
     return retraining_sensor
 
@@ -138,17 +131,6 @@ def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None
     return None
 
 
-def _days_to_score(spec: ModelLineSpec, calendar: CalendarSpec, now: datetime) -> tuple[str, str] | None:
-    """The drift window's days, so that the new champion's scores are what the next drift check sees."""
-    closed = closed_days(calendar, now)
-    if closed is None:
-        return None
-    last = closed[1]
-    window_start = (now - spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
-    first = max(calendar.start, min(last, window_start))
-    return first.isoformat(), last.isoformat()
-
-
 def _requested(spec: ModelLineSpec, decision: RetrainDecision, now: datetime) -> LedgerEntry:
     return LedgerEntry(
         line=spec.name,
@@ -162,7 +144,7 @@ def _requested(spec: ModelLineSpec, decision: RetrainDecision, now: datetime) ->
     )
 
 
-def _explain(decision: RetrainDecision) -> Mapping[str, str]:
+def _explain(decision: RetrainDecision) -> dict[str, str]:
     """Tags that answer on the runs page: why this run, which evaluation said so, the how manieth try."""
     evaluations = {f"{CHECK_TAG_PREFIX}{check.check}": f"{check.evaluation_id}@{check.run_id}" for check in decision.checks}
     return {

@@ -1,10 +1,12 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from factory_assets.components.calendar import closed_days
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
     ATTEMPT_TAG,
@@ -14,12 +16,16 @@ from factory_assets.components.naming import (
     REQUEST_TAG,
     line_tags,
     models_key,
+    predictions_key,
     table_key,
     training_set_key,
 )
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry
 from factory_assets.core.plots import image_markdown
+from factory_assets.lines.scoring import score_days
+from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import TrainingOutcome, train_line
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
@@ -52,8 +58,12 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
     return training_set
 
 
-def build_models_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
-    """Fits, evaluates, records and gates; the ledger is told what came of it."""
+def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.AssetsDefinition:
+    """Fits, evaluates, records and gates; a new champion scores the newest days again, and the ledger is told.
+
+    The days are scored here and not by the predictions asset, so that the retrain job has no partitions: a run over a
+    range of days plans every check once a day, and all but one of them would be shown as skipped.
+    """
 
     @dg.asset(
         key=models_key(spec.name),
@@ -71,6 +81,10 @@ def build_models_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         stores = open_stores(spec, lake, mlflow)
         now = clock.open().now()
         outcome = train_line(stores, now, context.run_id)
+        if outcome.decision.promote:
+            for day in _score_again(stores, calendar, now, context.run_id):
+                context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
+        # Last, so that a run which is cut off before is not taken for an answer.
         stores.ledger.record(_ledger_entry(spec, context.run, outcome, now))
         return dg.MaterializeResult(
             metadata=_describe(outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
@@ -78,6 +92,18 @@ def build_models_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         )
 
     return models
+
+
+def _score_again(stores: LineStores, calendar: CalendarSpec, now: datetime, run_id: str) -> list[date]:
+    """Scores the days of the drift window, which the checks at the end of the retrain look at; returns them."""
+    closed = closed_days(calendar, now)
+    if closed is None:
+        return []
+    window_start = (now - stores.spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
+    first = max(calendar.start, min(closed[1], window_start))
+    days = [first + timedelta(days=position) for position in range((closed[1] - first).days + 1)]
+    score_days(stores, days, calendar.timezone, now, run_id)
+    return days
 
 
 def _ledger_entry(spec: ModelLineSpec, run: dg.DagsterRun, outcome: TrainingOutcome, now: datetime) -> LedgerEntry:
