@@ -46,9 +46,9 @@ class _Strict(BaseModel):
 class LabelSpec(_Strict):
     """Where the truth comes from: a dbt mart with the line's entity columns, the label and when it became known."""
 
-    model: Name
-    column: ColumnName
-    known_at: ColumnName
+    model: Name = Field(description="A dbt model in models/marts, with the entity columns.")
+    column: ColumnName = Field(description="The label: 0 or 1 (or a boolean) in a classification, a number in a regression.")
+    known_at: ColumnName = Field(description="Timestamp column: when the label became known; no training sees it before.")
 
 
 class ValidationSpec(_Strict):
@@ -58,7 +58,7 @@ class ValidationSpec(_Strict):
     window: Duration | None = Field(default=None, description="Train only on this span before the holdout; absent: all.")
     metric: str | None = Field(default=None, description="Absent: roc_auc or rmse, by the estimator's task.")
     min_rows: int = Field(default=200, ge=20, description="Fewer labelled rows on either side of the cut fail the run.")
-    seed: int = 0
+    seed: int = Field(default=0, description="Of everything random in a training.")
 
     @field_validator("metric")
     @classmethod
@@ -71,7 +71,7 @@ class ValidationSpec(_Strict):
 class PromotionSpec(_Strict):
     """When a challenger becomes champion. It must always beat the dummy model; NaN never wins."""
 
-    better_than_champion: bool = True
+    better_than_champion: bool = Field(default=True, description="Strictly better on the same holdout; false: bounds only.")
     at_least: float | None = Field(default=None, description="Floor, for metrics where higher is better.")
     at_most: float | None = Field(default=None, description="Ceiling, for metrics where lower is better.")
 
@@ -79,16 +79,16 @@ class PromotionSpec(_Strict):
 class FreshnessSpec(_Strict):
     """How old data and model may be; both by event time, never by file time."""
 
-    model_max_age: Duration = _span("30d", "Oldest allowed champion, from the end of its training data.")
+    model_max_age: Duration = _span("30d", "Oldest allowed champion, from the end of its holdout.")
     data_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
 
 
 class DriftSpec(_Strict):
     """When a feature or the predictions count as drifted: a large effect that sampling noise does not explain."""
 
-    measure: Literal["psi"] = "psi"
-    threshold: float = Field(default=0.2, gt=0)
-    window: Duration = _span("7d", "The newest span of scored rows, compared with the champion's training rows.")
+    measure: Literal["psi"] = Field(default="psi", description="The effect size.")
+    threshold: float = Field(default=0.2, gt=0, description="Of PSI; 0.1 is usually read as slight, 0.2 as large.")
+    window: Duration = _span("7d", "The newest span, compared with the champion's training rows (scores: its holdout).")
     min_rows: int = Field(default=200, ge=50, description="A smaller window gives no verdict (PSI is noise there).")
     false_discovery_rate: float = Field(default=0.05, gt=0, lt=1, description="Benjamini-Hochberg level over features.")
     ignore: tuple[ColumnName, ...] = Field(default=(), description="Features that move with the season by design.")
@@ -97,7 +97,9 @@ class DriftSpec(_Strict):
 class RetrainSpec(_Strict):
     """Which failed checks start a retrain, and how often one may start."""
 
-    on: tuple[CheckKind, ...] = ("feature_drift", "prediction_drift", "model_age")
+    on: tuple[CheckKind, ...] = Field(
+        default=("feature_drift", "prediction_drift", "model_age"), description="Checks that start one when they fail."
+    )
     cooldown: Duration = _span("24h", "Least time between two retrains, by the factory clock.")
     max_attempts: int = Field(default=3, ge=1, description="Tries for one cause before it is raised to a person.")
     backoff: Duration = _span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
@@ -114,21 +116,23 @@ class RetrainSpec(_Strict):
 class ModelLineSpec(_Strict):
     """One registered model and everything the factory does for it."""
 
-    name: Name
-    description: str = ""
+    name: Name = Field(description="Names assets, job, sensor, tables, and MLflow's experiment and model.")
+    description: str = Field(default="", description="Shown in Dagster and MLflow.")
     feature_set: Name = Field(description="A dbt model in models/features.")
-    entity: tuple[ColumnName, ...] = Field(min_length=1)
+    entity: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that name what is predicted.")
     as_of: ColumnName = Field(description="Timestamp column: the moment the prediction is made.")
     features: tuple[ColumnName, ...] = Field(default=(), description="Absent: every other column of the feature set.")
     label: LabelSpec
-    estimator: str
-    params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    estimator: str = Field(description="One of the estimators below.")
+    params: dict[str, bool | int | float | str | None] = Field(
+        default_factory=dict, description="Arguments of the estimator's constructor."
+    )
     validation: ValidationSpec = ValidationSpec()
     promote_when: PromotionSpec = PromotionSpec()
     freshness: FreshnessSpec = FreshnessSpec()
     drift: DriftSpec = DriftSpec()
     retrain: RetrainSpec = RetrainSpec()
-    owners: tuple[str, ...] = ()
+    owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
     @field_validator("estimator")
     @classmethod

@@ -17,12 +17,12 @@ class _Strict(BaseModel):
 class ColumnContract(_Strict):
     """One column of a source: its type, and the rules that a row must pass to leave quarantine."""
 
-    type: ColumnType
+    type: ColumnType = Field(description="A value that cannot be cast to it is quarantined with its row.")
     required: bool = Field(default=False, description="A row without a value is quarantined.")
     minimum: float | None = Field(default=None, description="Smallest value allowed (bigint and double only).")
     maximum: float | None = Field(default=None, description="Largest value allowed (bigint and double only).")
     allowed: tuple[str, ...] = Field(default=(), description="The only values allowed (string only); empty allows all.")
-    description: str = ""
+    description: str = Field(default="", description="Shown in Dagster.")
 
     @model_validator(mode="after")
     def _rules_fit_the_type(self) -> Self:
@@ -36,20 +36,24 @@ class ColumnContract(_Strict):
 class SourceSpec(_Strict):
     """A raw feed that becomes one Delta table, `bronze/<name>`."""
 
-    name: Name
-    description: str = ""
+    name: Name = Field(description="Names the table, the asset and dbt's source.")
+    description: str = Field(default="", description="Shown in Dagster.")
     landing: str = Field(description="Glob below the landing folder, such as flights/{partition}*.csv")
-    format: Literal["csv", "parquet", "json"] = "csv"
-    null_values: tuple[str, ...] = ("",)
-    keys: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that name a row; the newest file wins.")
+    format: Literal["csv", "parquet", "json"] = Field(default="csv", description="CSV needs a header line.")
+    null_values: tuple[str, ...] = Field(default=("",), description="Texts that mean no value (CSV only).")
+    keys: tuple[ColumnName, ...] = Field(
+        min_length=1, description="Columns that name a row in its day; the last file in name order wins."
+    )
     event_time: ColumnName | None = Field(default=None, description="Timestamp of the event, for freshness checks.")
     partitions: Literal["daily"] | None = Field(
         default=None,
         description="`daily`: one set of files a day of the calendar; `{partition}` stands for YYYY-MM-DD.",
     )
     columns: dict[ColumnName, ColumnContract] = Field(min_length=1)
-    max_quarantined_share: float = Field(default=0.05, ge=0, le=1, description="Above it nothing is published.")
-    owners: tuple[str, ...] = ()
+    max_quarantined_share: float = Field(
+        default=0.05, ge=0, le=1, description="Above it the day is held: nothing of it is published."
+    )
+    owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
     @field_validator("landing")
     @classmethod

@@ -65,11 +65,23 @@ class DbtRuns:
             return loaded
 
     def build(self, select: Sequence[str], variables: Mapping[str, Any] | None = None) -> DbtOutcome:
-        """`dbt build` in this process, of the selected nodes (all, when none is named) with their tests."""
+        """`dbt build` in this process, of the selected nodes (all, when none is named) with their data tests.
+
+        Unit tests judge the SQL and not the data, so they belong to `dbt build` by a person and to `make test`.
+        """
         from dbt.cli.main import dbtRunner
 
         events: list[dict[str, Any]] = []
-        command = ["build", *self._flags(), "--log-level", "none", "--vars", json.dumps(dict(variables or {}))]
+        command = [
+            "build",
+            *self._flags(),
+            "--exclude-resource-type",
+            "unit_test",
+            "--log-level",
+            "none",
+            "--vars",
+            json.dumps(dict(variables or {})),
+        ]
         if select:
             command += ["--select", *select]
         with self._environment():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import duckdb
@@ -111,7 +111,7 @@ class Lake:
         with connect() as connection:
             for alias, table in tables.items():
                 if isinstance(table, PinnedTable):
-                    connection.execute(f"create view {quote_identifier(alias)} as {table.sql}")
+                    connection.execute(f"create temp view {quote_identifier(alias)} as {table.sql}")
                 elif table is not None:
                     connection.register(alias, table)
             return connection.sql(sql, params=list(parameters)).to_arrow_table()
@@ -204,10 +204,19 @@ class Lake:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB whose clock is UTC; it is an engine here, never a store."""
-    connection = duckdb.connect()
+    """A connection to this process's in-memory DuckDB, its clock in UTC: an engine, never a store.
+
+    Connections share the database and keep temporary tables and views to themselves. (A database of its own costs 13 ms,
+    a connection 0.3 ms, and a check makes a dozen.)
+    """
+    connection = _database().cursor()
     connection.execute("set timezone = 'UTC'")
     return connection
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 def _conform(spec: TableSpec, rows: pa.Table) -> pa.Table:

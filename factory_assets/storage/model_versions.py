@@ -127,8 +127,17 @@ class ModelVersions:
 
     def champion(self, line: str, segment: str = ONLY_SEGMENT) -> ModelVersion | None:
         """The version that serves now: the last promoted one."""
-        promoted = [row for row in self.promotions(line, segment) if row["promoted"]]
-        return self.get(line, promoted[-1]["version"]) if promoted else None
+        promotions, versions = self.lake.find(PROMOTIONS.name), self.lake.find(MODEL_VERSIONS.name)
+        if promotions is None or versions is None:
+            return None
+        found = self.lake.query(
+            "select v.* from versions as v join promotions as p using (line, segment, version) "
+            "where p.promoted and line = ? and segment = ? order by p.sequence desc limit 1",
+            [line, segment],
+            versions=versions,
+            promotions=promotions,
+        ).to_pylist()
+        return _from_row(found[0]) if found else None
 
     def promotions(self, line: str, segment: str = ONLY_SEGMENT) -> list[dict[str, Any]]:
         """Every decision on a line, oldest first: promoted or not, with its reason."""

@@ -38,7 +38,7 @@ def test_an_upsert_replaces_equal_keys_and_keeps_the_rest(lake: Lake) -> None:
 
 
 def test_a_missing_table_is_named_with_the_remedy(lake: Lake) -> None:
-    with pytest.raises(TableMissingError, match="ops/things.*materialize its asset first"):
+    with pytest.raises(TableMissingError, match=r"ops/things.*materialize its asset first"):
         lake.pin(SPEC.name)
     assert lake.find(SPEC.name) is None
     assert lake.rows(SPEC) == []

@@ -1,0 +1,90 @@
+"""kill -9 at any moment of the demo, and again: it finishes, and the tables are those of an undisturbed playing."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from factory_assets.storage.delta import Lake
+from tests.end_to_end.conftest import FACTORY, ROOT, environment, run_factory
+
+pytestmark = pytest.mark.slow
+
+# Each playing is killed after so many seconds; they grow, so that whatever the machine the last ones come through.
+KILLED_AFTER_SECONDS = (3, 7, 9, 12, 15, 18, 22, 27, 33, 40, 60, 90, 150, 300)
+# What names a process, a wall-clock instant or a count of writes differs between any two playings.
+_OWN_TO_A_PLAYING = {
+    "dagster_run_id",
+    "mlflow_run_id",
+    "run_id",
+    "recorded_at_utc",
+    "feature_set_version",
+    "training_set_version",
+    "label_version",
+    "run_key",
+    "attempt",
+    "git_commit",
+}
+
+
+def contents(data: Path) -> dict[str, pa.Table]:
+    """All tables of the lake, their rows in the order of all their columns."""
+    lake = Lake(str(data / "lake"))
+    found = {}
+    for log in sorted((data / "lake").glob("*/*/_delta_log")):
+        name = f"{log.parent.parent.name}/{log.parent.name}"
+        pinned = lake.pin(name)
+        columns = ", ".join(f'"{column}"' for column in pinned.columns if column not in _OWN_TO_A_PLAYING)
+        answers = "where state in ('promoted', 'kept_champion')" if name == "ops/retrain_ledger" else ""
+        found[name] = lake.query(f"select {columns} from t {answers} order by all", t=pinned)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("undisturbed")
+    done = run_factory(data, "demo", "--small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return data
+
+
+def play_and_kill(data: Path) -> Iterator[int]:
+    """Plays the demo again and again, killing it; yields each exit code."""
+    for patience in KILLED_AFTER_SECONDS:
+        process = subprocess.Popen(
+            [FACTORY, "demo", "--small"],
+            cwd=ROOT,
+            env=environment(data),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            output, _ = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), output
+        yield process.returncode
+        if process.returncode == 0:
+            return
+
+
+def test_a_demo_that_is_killed_again_and_again_ends_with_the_same_tables(undisturbed: Path, tmp_path: Path) -> None:
+    codes = list(play_and_kill(tmp_path))
+    assert codes[-1] == 0
+    assert len(codes) > 4, "the demo was too quick to be killed a few times"
+    expected, found = contents(undisturbed), contents(tmp_path)
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), f"{name} differs"
+
+
+def test_the_kill_was_no_matter_of_luck(undisturbed: Path) -> None:
+    """The comparison sees a single changed value."""
+    table = contents(undisturbed)["predictions/arrival_delay"]
+    changed = table.set_column(table.column_names.index("score"), "score", pa.array([0.0] * table.num_rows))
+    assert not changed.equals(table)
