@@ -25,8 +25,7 @@ dev: setup  ## Dagster UI with daemon on the same data, http://127.0.0.1:3000
 	@$(BIN)/factory dev
 
 mlflow: setup  ## MLflow UI, http://127.0.0.1:5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
-	  --workers 1 --backend-store-uri sqlite:///data/mlflow/mlflow.db --artifacts-destination data/mlflow/artifacts
+	@$(BIN)/factory mlflow
 
 docs: setup  ## dbt's documentation, http://127.0.0.1:8080
 	@cd dbt_project && ../$(BIN)/dbt docs generate --quiet && ../$(BIN)/dbt docs serve --host 127.0.0.1 --port 8080 --no-browser

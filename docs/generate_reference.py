@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from factory_assets.contracts.calendar import CalendarSpec
-from factory_assets.contracts.model_line import ESTIMATORS, METRICS, RETRAINABLE_CHECKS, ModelLineSpec
+from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec, Trigger
 from factory_assets.contracts.names import NAME_RULE, ColumnName, Duration, Name, format_duration
 from factory_assets.contracts.source import SourceSpec
 
@@ -156,14 +156,14 @@ def _cell(text: str) -> str:
 
 
 def _allow_lists() -> str:
-    checks = ", ".join(f"`{check}`" for check in RETRAINABLE_CHECKS)
+    checks = ", ".join(f"`{check}`" for check in get_args(Trigger))
     estimators = "\n".join(f"| `{path}` | {task} |" for path, task in ESTIMATORS.items())
     metrics = "\n".join(
         f"| `{name}` | {task} | {'higher' if higher_is_better else 'lower'} |"
         for name, (task, higher_is_better) in METRICS.items()
     )
     return (
-        f"\n## Checks that start a retrain\n\n`retrain.on` takes {checks}: a retrain cannot mend the other checks.\n"
+        f"\n## Checks that start a retrain\n\n`retrain.triggers` takes {checks}: a retrain cannot mend the other checks.\n"
         f"\n## Estimators\n\n| `estimator` | task |\n|---|---|\n{estimators}\n"
         f"\n## Metrics\n\n| `validation.metric` | task | better is |\n|---|---|---|\n{metrics}\n"
     )

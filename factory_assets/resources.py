@@ -23,7 +23,7 @@ class LakeResource(dg.ConfigurableResource[Any]):
     models: str
 
     def open(self) -> Lake:
-        """The lake; object-store credentials come from the environment, never from here."""
+        """The lake."""
         return Lake(self.root)
 
     def landing_folder(self) -> Path:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from pydantic import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class FactorySettings(BaseSettings):
-    """The settings of one installation. Credentials of object stores stay in the variables their own clients read."""
+    """The settings of one installation."""
 
     model_config = SettingsConfigDict(env_prefix="FACTORY_", extra="ignore")
 
@@ -15,6 +16,14 @@ class FactorySettings(BaseSettings):
     lake_uri: str | None = None
     mlflow_tracking_uri: str | None = None
     sensor_interval_seconds: int = 30
+
+    @field_validator("data_dir", "lake_uri")
+    @classmethod
+    def _paths_are_absolute(cls, value: Path | str | None) -> Path | str | None:
+        """The factory, its workers and plain dbt start in different folders, and must mean the same place."""
+        if value is not None and not Path(value).is_absolute():
+            raise ValueError(f"{str(value)!r} is not an absolute path of a local folder")
+        return value
 
     @property
     def data(self) -> Path:
@@ -28,7 +37,7 @@ class FactorySettings(BaseSettings):
 
     @property
     def lake(self) -> str:
-        """Root of the Delta tables: a local folder, or an object-store URL."""
+        """Root of the Delta tables, a local folder."""
         return self.lake_uri or str(self.data / "lake")
 
     @property

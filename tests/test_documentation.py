@@ -120,7 +120,7 @@ def test_the_reference_names_every_key_and_its_default(generator: Any) -> None:
         "| `drift.window` | span of time | `7d` |",
         "| `validation.min_rows` | whole number (at least 20) | `200` |",
         "| `entity` | list, each column (at least 1) | **required** |",
-        "| `retrain.on` | list, each one of ",
+        "| `retrain.triggers` | list, each one of ",
     ):
         assert row in page
     for name in ModelLineSpec.model_fields:

@@ -12,7 +12,9 @@ from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.bronze import BronzeWriter, IngestReport
+from factory_assets.storage.delta import Lake, PinnedTable
 from factory_assets.storage.landing import find_files
+from factory_assets.storage.sql import quote_identifier
 
 
 class DeltaSource(DeclaredComponent[SourceSpec]):
@@ -60,11 +62,20 @@ def _build_asset(spec: SourceSpec, partitions: dg.DailyPartitionsDefinition | No
         pinned = store.find(bronze_key(spec.name).to_user_string())
         version = "none" if pinned is None else str(pinned.version)
         return dg.MaterializeResult(
-            metadata=_describe(report, pinned.row_count if pinned else 0, version),
+            metadata=_describe(report, pinned.row_count if pinned else 0, version) | _newest_event(spec, store, pinned),
             data_version=dg.DataVersion(f"delta-{version}"),
         )
 
     return source
+
+
+def _newest_event(spec: SourceSpec, store: Lake, pinned: PinnedTable | None) -> dict[str, Any]:
+    """How far the feed has come by its own event time, which a fresh file may hide."""
+    if spec.event_time is None or pinned is None:
+        return {}
+    newest = store.query(f"select max({quote_identifier(spec.event_time)}) as newest from t", t=pinned)
+    moment = newest.column("newest")[0].as_py()
+    return {} if moment is None else {"newest_event": dg.MetadataValue.timestamp(moment)}
 
 
 def _describe(report: IngestReport, row_count: int, version: str) -> dict[str, Any]:

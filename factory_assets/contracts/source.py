@@ -71,6 +71,8 @@ class SourceSpec(_Strict):
         for column in (*self.keys, *((self.event_time,) if self.event_time else ())):
             if column not in self.columns:
                 raise ValueError(f"{column!r} is not among the declared columns: {', '.join(self.columns)}")
+        if self.event_time and self.columns[self.event_time].type != "timestamp":
+            raise ValueError(f"event_time {self.event_time!r} must be a column of type timestamp")
         if PARTITION_COLUMN in self.columns:
             raise ValueError(f"{PARTITION_COLUMN!r} is added by the factory: rename the column of the file")
         return self

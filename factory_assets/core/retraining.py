@@ -69,7 +69,7 @@ def decide_retraining(
         The decision, with a reason also when nothing is requested.
     """
     attempts = _furthest_entries(entry for entry in ledger if entry.line == line)
-    failing = {cause_key(line, check): check for check in failed if check.check in policy.on}
+    failing = {cause_key(line, check): check for check in failed if check.check in policy.triggers}
     settled = {cause for entry in attempts if entry.state in _RESOLVED for cause in entry.causes}
     open_causes = {cause: check for cause, check in failing.items() if cause not in settled}
     if not open_causes:

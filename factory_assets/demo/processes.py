@@ -55,7 +55,7 @@ def stop_leftovers(settings: FactorySettings) -> None:
         return
     if any(_is_dagster(pid) for pid in _members(group)):
         os.killpg(group, signal.SIGKILL)
-        while _members(group):
+        while any(_is_dagster(pid) for pid in _members(group)):
             time.sleep(0.05)
     record.unlink(missing_ok=True)
 
@@ -81,6 +81,7 @@ def start_daemon(settings: FactorySettings) -> subprocess.Popen[bytes]:
 def stop_daemon(settings: FactorySettings, process: subprocess.Popen[bytes]) -> None:
     """Stops the daemon and everything it started."""
     stop_leftovers(settings)
+    process.kill()
     process.wait()
 
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import dagster as dg
 
-from factory_assets.components.model_line.retraining import decide
+from factory_assets.components.model_line.retraining import decide, unanswered_causes
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags, retrain_job
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.demo.flights import open_flight_data
@@ -28,6 +29,7 @@ from factory_assets.storage.mlflow_registry import MlflowRegistry
 
 STEP_TAG = "factory/demo_step"
 _PLAYED = "demo.played"
+_LOOKBACK_DAYS = 3
 _SETTLE_TIMEOUT_SECONDS = 300
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -68,7 +70,9 @@ class Demo:
         if self.is_done(days.key):
             return  # judged, which is the last thing done with a slice
         replay.land(days.first, days.last)
-        self.run(f"{title}: {days.first} to {days.last}", DAILY_JOB, range_tags(str(days.first), str(days.last)))
+        # As the daily schedule does, it looks back for files of closed days that came late.
+        first = max(self.plan.history.first, days.first - timedelta(days=_LOOKBACK_DAYS))
+        self.run(f"{title}: {days.first} to {days.last}", DAILY_JOB, range_tags(str(first), str(days.last)))
         self.run(f"{title}: judged", MONITOR_JOB, {STEP_TAG: days.key})
 
     def run(self, title: str, job: str, tags: dict[str, str]) -> None:
@@ -116,13 +120,15 @@ class Demo:
             time.sleep(1)
 
     def is_pending(self, line: ModelLineSpec) -> bool:
-        """Whether the line has a failed check to answer, or a retrain that has not ended."""
+        """Whether the line has a failed check to answer, or a retrain that has not come through."""
         unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
         retrains = dg.RunsFilter(job_name=retrain_job(line.name), statuses=unfinished)
         if self.instance.get_runs_count(retrains):
             return True
-        decision = decide(self.instance, self.stores(line), FactoryClock(self.settings.clock).now())
-        return decision.request
+        stores = self.stores(line)
+        if unanswered_causes(stores.ledger.entries(line.name)):
+            return True
+        return decide(self.instance, stores, FactoryClock(self.settings.clock).now()).request
 
     def stores(self, line: ModelLineSpec) -> LineStores:
         """The line's storage objects."""

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation, PromotionDecision
-from factory_assets.core.artefacts import digest, pack_models, pickle_model
+from factory_assets.core.artefacts import UntrustedArtefactError, digest, pack_models, pickle_model
 from factory_assets.core.fingerprint import fingerprint_frame
 from factory_assets.core.importance import feature_importance
 from factory_assets.core.metrics import evaluate_metrics
@@ -20,6 +20,7 @@ from factory_assets.core.promotion import decide_promotion
 from factory_assets.core.training import TimeSplit, TrainedModel, fit_and_evaluate, split_by_time
 from factory_assets.lines.serving import flatten, load_model
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow_registry import TrainingRecord
 from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
@@ -50,6 +51,8 @@ def train_line(stores: LineStores, now: datetime, run_id: str) -> TrainingOutcom
     frame = stores.training_sets.read(training_set.table).to_pandas()
     cycle = fingerprint_cycle(stores.spec, frame)
     version = stores.versions.find_cycle(stores.spec.name, cycle)
+    if version is not None and not stores.artefacts.holds(version.artefact_path):
+        version = None  # fitted again, the same bytes get the same version, and the file is back
     split = split_by_time(
         frame,
         stores.spec.as_of,
@@ -224,7 +227,7 @@ def _gate(
 def _evaluate_champion(
     stores: LineStores, training_set: TrainingSet, champion: ModelVersion, split: TimeSplit
 ) -> Evaluation:
-    """The champion on the challenger's holdout; without a value when its features are no longer in the feature set.
+    """The champion on the challenger's holdout; without a value when its file or its features are gone.
 
     A champion of another feature list gets its own columns, from the feature set that the training set was built from.
     """
@@ -236,6 +239,9 @@ def _evaluate_champion(
         key = list(stores.spec.row_key)
         rows = stores.training_sets.read_features(training_set.feature_set, columns).to_pandas()
         holdout = holdout[[*key, LABEL_COLUMN]].merge(rows, on=key, how="left", validate="one_to_one")
-    scores = load_model(stores, champion).predict(holdout)
+    try:
+        scores = load_model(stores, champion).predict(holdout)
+    except (ArtefactMissingError, UntrustedArtefactError):
+        return judged  # a champion that cannot be loaded protects nothing
     metrics = evaluate_metrics(stores.spec.task, holdout[LABEL_COLUMN].to_numpy(), scores)
     return replace(judged, scores=metrics)

@@ -32,6 +32,10 @@ class ArtefactStore:
             draft.replace(path)
         return name, sha256
 
+    def holds(self, name: str) -> bool:
+        """Whether the file is there."""
+        return (self.root / name).is_file()
+
     def read(self, name: str) -> bytes:
         """The stored bytes, unchecked.
 

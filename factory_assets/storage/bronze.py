@@ -1,5 +1,6 @@
 """The one writer of `bronze/*`, of `ops/quarantine` and of `ops/ingested_files`: raw files in, contracted rows out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -53,6 +54,7 @@ INGESTED_FILES = TableSpec(
             (PARTITION_COLUMN, pa.date32()),
             ("file", pa.string()),
             ("sha256", pa.string()),
+            ("contract", pa.string()),
             ("ingested_at_utc", _TIMESTAMP),
         ]
     ),
@@ -120,12 +122,14 @@ class BronzeWriter:
         return IngestReport(len(files), len(files) - len(changed), good.num_rows, bad.num_rows, days, version)
 
     def _changed(self, files: Sequence[LandedFile]) -> list[LandedFile]:
-        known: dict[date | None, set[tuple[str, str]]] = {}
+        """Files of the days whose files, or whose contract, are not those that were ingested."""
+        contract = _fingerprint(self.spec)
+        known: dict[date | None, set[tuple[str, str, str]]] = {}
         for row in self.lake.rows(INGESTED_FILES, "source = ?", [self.spec.name]):
-            known.setdefault(row[PARTITION_COLUMN], set()).add((row["file"], row["sha256"]))
-        seen: dict[date | None, set[tuple[str, str]]] = {}
+            known.setdefault(row[PARTITION_COLUMN], set()).add((row["file"], row["sha256"], row["contract"]))
+        seen: dict[date | None, set[tuple[str, str, str]]] = {}
         for file in files:
-            seen.setdefault(_day(file), set()).add((file.name, file.sha256))
+            seen.setdefault(_day(file), set()).add((file.name, file.sha256, contract))
         return [file for file in files if known.get(_day(file)) != seen[_day(file)]]
 
     def _split(
@@ -214,6 +218,7 @@ class BronzeWriter:
                 PARTITION_COLUMN: _day(file),
                 "file": file.name,
                 "sha256": file.sha256,
+                "contract": _fingerprint(self.spec),
                 "ingested_at_utc": now,
             }
             for file in files
@@ -246,6 +251,12 @@ def _reason_sql(name: str, column: ColumnContract) -> str:
         allowed = ", ".join(literal(value) for value in column.allowed)
         cases.append(f"when {raw} not in ({allowed}) then {label} || {raw} || ' is not an allowed value'")
     return f"case {' '.join(cases)} end"
+
+
+def _fingerprint(spec: SourceSpec) -> str:
+    """What decides how a file is read, as one hash."""
+    rules = spec.model_dump_json(include={"format", "null_values", "keys", "columns", "partitions"})
+    return hashlib.sha256(rules.encode()).hexdigest()
 
 
 def _day(file: LandedFile) -> date | None:

@@ -69,7 +69,7 @@ class PinnedTable:
 
 @dataclass(frozen=True)
 class Lake:
-    """All Delta tables below one root: a local folder, or a URL that delta-rs knows (s3://, az://, gs://)."""
+    """All Delta tables below one root."""
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict)

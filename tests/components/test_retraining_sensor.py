@@ -28,7 +28,7 @@ SPEC = ModelLineSpec(
     label={"model": "fct_flight", "column": "late", "known_at": "known_at"},
     estimator="sklearn.linear_model.LogisticRegression",
     drift={"window": "7d"},
-    retrain={"on": ("feature_drift", "model_age"), "cooldown": "7d", "backoff": "10m", "max_attempts": 2},
+    retrain={"triggers": ("feature_drift", "model_age"), "cooldown": "7d", "backoff": "10m", "max_attempts": 2},
 )
 
 
@@ -227,3 +227,24 @@ def test_a_planned_evaluation_does_not_hide_a_failure(factory: Factory) -> None:
     job = dg.define_asset_job("judge", selection=dg.AssetSelection.all_asset_checks())
     definitions = dg.Definitions(asset_checks=[feature_drift], jobs=[job])
     assert definitions.resolve_job_def("judge").execute_in_process(instance=factory.instance).success
+
+
+def test_a_retrain_that_died_after_its_promotion_is_finished(factory: Factory) -> None:
+    """The new champion serves, but its days were not scored and the ledger has no answer: the work goes on."""
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    first = requested(factory.tick())
+    run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
+    promote(factory.lake, "delay", 2)
+    factory.instance.report_run_failed(run, "killed")
+    second = requested(factory.tick())
+    factory.start_run(second, dg.DagsterRunStatus.SUCCESS)
+    factory.resolve(second, "promoted")
+    assert isinstance(factory.tick(), str)
+
+
+def test_a_run_that_ended_without_an_answer_does_not_keep_the_line_waiting_for_ever(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.SUCCESS)
+    assert "waiting until" in str(factory.tick())

@@ -1,12 +1,13 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory_assets.contracts.model_line import RETRAINABLE_CHECKS, RetrainSpec
+from factory_assets.contracts.model_line import RetrainSpec, Trigger
 from factory_assets.contracts.reports import FailedCheck, LedgerEntry
 from factory_assets.core.retraining import cause_key, decide_retraining
 
@@ -46,7 +47,7 @@ def test_nothing_failed_asks_for_nothing_and_says_so():
 
 
 def test_checks_outside_the_policy_start_nothing():
-    only_age = RetrainSpec(on=("model_age",))
+    only_age = RetrainSpec(triggers=("model_age",))
     assert not _decide([_failed("feature_drift")], policy=only_age).request
     assert _decide([_failed("model_age")], policy=only_age).request
 
@@ -218,7 +219,7 @@ FAILING = [
     frozenset(),
     frozenset({"feature_drift"}),
     frozenset({"feature_drift", "model_age"}),
-    frozenset(RETRAINABLE_CHECKS),
+    frozenset(get_args(Trigger)),
 ]
 STEPS = st.lists(
     st.builds(

@@ -146,3 +146,20 @@ def test_a_feature_that_does_not_exist_is_named(stores) -> None:
     wrong = replace(stores, spec=stores.spec.model_copy(update={"features": ("y",)}))
     with pytest.raises(FeatureSetError, match=r"features/feat_thing has no column y. It has: id, at, x, kind"):
         train(wrong)
+
+
+def test_a_champion_whose_file_is_gone_is_made_again_by_a_retrain(stores) -> None:
+    outcome = train(stores)
+    path = stores.artefacts.root / outcome.version.artefact_path
+    path.unlink()
+    again = train(stores)
+    assert (again.fitted, again.version.version) == (True, 1)
+    assert path.is_file()
+
+
+def test_a_champion_that_cannot_be_loaded_protects_nothing(stores) -> None:
+    outcome = train(stores)
+    (stores.artefacts.root / outcome.version.artefact_path).unlink()
+    newer = train(stores, NOW + timedelta(days=1))
+    assert newer.decision.promote
+    assert "the champion has no value" in newer.decision.reason

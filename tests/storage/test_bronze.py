@@ -157,3 +157,15 @@ def test_killed_before_the_record_is_written_the_day_is_done_again(tmp_path, lan
     ingest()
     assert rows(tmp_path) == [(1, 20.0)]
     assert len(lake.rows(QUARANTINE)) == 1
+
+
+def test_a_changed_contract_judges_the_same_files_again(tmp_path, land, ingest) -> None:
+    land("2013-01-01.csv", "1,b,20,NA", "2,b,70,NA")
+    assert ingest().quarantined == 1
+    wider = SPEC.model_copy(
+        update={"columns": {**SPEC.columns, "celsius": ColumnContract(type="double", minimum=-90, maximum=100)}}
+    )
+    lake = Lake(str(tmp_path / "lake"))
+    report = BronzeWriter(lake, wider).ingest(find_files(tmp_path / "landing", wider, DAYS), NOW)
+    assert (report.rows, report.quarantined) == (2, 0)
+    assert lake.rows(QUARANTINE) == []

@@ -1,5 +1,6 @@
 """The retrain job of a line, and the sensor that requests it when a check has failed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,7 +26,7 @@ from factory_assets.components.naming import (
 )
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry, RetrainDecision, RetrainState
-from factory_assets.core.retraining import decide_retraining
+from factory_assets.core.retraining import cause_key, decide_retraining
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
@@ -37,6 +38,8 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+# What a step says when its process is being shut down under it.
+_INTERRUPTIONS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt", "SystemExit"}
 _ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
@@ -67,7 +70,7 @@ def build_retraining_sensor(spec: ModelLineSpec) -> dg.SensorDefinition:
         job_name=retrain_job(spec.name),
         minimum_interval_seconds=FactorySettings().sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts {retrain_job(spec.name)} when {', '.join(spec.retrain.on)} failed; once for each cause.",
+        description=f"Starts {retrain_job(spec.name)} when {', '.join(spec.retrain.triggers)} failed; once for each cause.",
     )
     def retraining_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
@@ -92,12 +95,23 @@ def decide(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> R
         return RetrainDecision(False, f"Run {judging} is still judging: all its verdicts are taken together.")
     champion = stores.versions.champion(spec.name)
     serving = champion.version if champion else 0
-    # A failure of a model that no longer serves was answered by whatever replaced it.
-    keys = check_keys(spec).items()
-    failed = [check for check in read_failed_checks(instance, keys) if check.champion_version == serving]
     entries = stores.ledger.entries(spec.name)
+    unanswered = unanswered_causes(entries)
+    # A failure of a model that no longer serves was answered by whatever replaced it, unless that retrain was cut off
+    # after its promotion: then its last steps are still to be done.
+    failed = [
+        check
+        for check in read_failed_checks(instance, check_keys(spec).items())
+        if check.champion_version == serving or cause_key(spec.name, check) in unanswered
+    ]
     active = _find_run(instance, (retrain_job(spec.name),))
     return decide_retraining(spec.name, spec.retrain, failed, entries, now, datetime.now(UTC), active)
+
+
+def unanswered_causes(entries: Sequence[LedgerEntry]) -> set[str]:
+    """Causes that were requested and have no answer yet."""
+    answered = {cause for entry in entries if entry.state in ("promoted", "kept_champion") for cause in entry.causes}
+    return {cause for entry in entries for cause in entry.causes} - answered
 
 
 def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
@@ -117,9 +131,11 @@ def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
 
 def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the run itself went wrong (success without an answer included) and did not just lose its process."""
-    return run.status != dg.DagsterRunStatus.FAILURE or bool(
-        instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    )
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return True
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors = [log.get_dagster_event().step_failure_data.error for log in failures]
+    return any(error is None or error.cls_name not in _INTERRUPTIONS for error in errors)
 
 
 def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from factory_assets.settings import FactorySettings
+
+
+def test_everything_lies_below_one_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_DATA_DIR", str(tmp_path))
+    settings = FactorySettings()
+    places = [settings.landing, Path(settings.lake), settings.models, settings.clock, settings.dagster_home]
+    assert {place.parent for place in places} == {tmp_path}
+    assert settings.mlflow_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+
+
+def test_one_setting_moves_the_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_LAKE_URI", str(tmp_path / "lake"))
+    assert FactorySettings().lake == str(tmp_path / "lake")
+
+
+@pytest.mark.parametrize("name", ["FACTORY_DATA_DIR", "FACTORY_LAKE_URI"])
+@pytest.mark.parametrize("value", ["data", "../lake", "s3://bucket/lake"])
+def test_a_place_that_depends_on_where_one_stands_is_refused(name: str, value: str, monkeypatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match="is not an absolute path of a local folder"):
+        FactorySettings()
