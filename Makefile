@@ -46,7 +46,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 dbt-checks: setup
-	$(BIN)/sqlfluff lint dbt_project factory_assets --disable-progress-bar
+	$(BIN)/sqlfluff lint dbt_project --disable-progress-bar
 	cd dbt_project && ../$(BIN)/dbt --quiet parse --target-path target
 
 pytest: setup

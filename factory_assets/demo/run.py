@@ -139,6 +139,8 @@ class Demo:
         """Runs of a killed owner of this data folder will never end by themselves: they are marked as failed."""
         unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
         for run in self.instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+            # A killed run keeps its place in a pool, and whoever needs the pool would wait for it for ever.
+            self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             self.instance.report_run_failed(run, "its process was killed")
             self.report(f"run {run.run_id} of {run.job_name} was cut off before: marked as failed")
 
