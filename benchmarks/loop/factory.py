@@ -7,6 +7,7 @@ process is loaded before the first run, and counted as start-up.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _STAGES = {"training_set": "training set", "models": "train", "predictions": "score"}
+LINES = ("arrival_delay", "departure_volume")
 _ENDS = ("STEP_SUCCESS", "STEP_FAILURE")
 
 
@@ -33,18 +35,26 @@ class Factory:
     instance: "dg.DagsterInstance"
     meter: Meter
 
-    def run(self, phase: str, job: str, days: Days) -> None:
-        """One run of one job over a range of days, taken apart into stages.
+    def run(self, phase: str, job: str, days: Days | None = None, assets: Sequence[str] = ()) -> None:
+        """One run of one job (of only `assets`, where some are named) over a range of days, taken apart into stages.
 
         Raises:
             RuntimeError: when the run fails.
         """
+        import dagster as dg
+
         from factory_assets.components.naming import range_tags
 
-        definition = self.definitions.resolve_job_def(job)
+        definition = (
+            self.definitions.resolve_implicit_global_asset_job_def() if assets else self.definitions.resolve_job_def(job)
+        )
         with self.meter.stage(phase, "total"), CpuTimeline() as timeline:
             result = definition.execute_in_process(
-                run_config=_QUIET, instance=self.instance, tags=range_tags(days.keys[0], days.keys[-1]), raise_on_error=False
+                run_config=_QUIET,
+                instance=self.instance,
+                tags=range_tags(days.keys[0], days.keys[-1]) if days else {},
+                asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets] or None,
+                raise_on_error=False,
             )
         if not result.success:
             failed = [
@@ -92,8 +102,11 @@ def main(work: Work, out: Path) -> None:
             clock.set(days.now)
             factory.run(phase, "daily", days)
             if phase == "history":
-                for line in ("arrival_delay", "departure_volume"):
-                    factory.run(phase, f"{line}__retrain", days)
+                for line in LINES:
+                    factory.run(phase, f"{line}__retrain")
+                factory.run(phase, "scores of the history", days, [f"{line}/predictions" for line in LINES])
+            else:
+                factory.run(phase, "monitor")
     for spent in (meter.seconds["history"], meter.seconds["week"]):
         total = spent.pop("total")
         rest = {clock: total[clock] - sum(stage[clock] for stage in spent.values()) for clock in ("wall", "cpu")}
@@ -118,7 +131,7 @@ def _start_up(meter: Meter) -> tuple["FactorySettings", "dg.Definitions"]:
         DbtRuns(settings.dbt_project, settings.data / "dbt", settings.lake).read_manifest()
     with meter.stage("start-up", "definitions"):
         definitions = defs()
-        for job in ("daily", "arrival_delay__retrain", "departure_volume__retrain"):
+        for job in ("daily", "monitor", *(f"{line}__retrain" for line in LINES)):
             definitions.resolve_job_def(job)
     with meter.stage("start-up", "import dbt"):
         import dbt.cli.main  # noqa: F401
@@ -144,7 +157,7 @@ def _facts(settings: "FactorySettings") -> dict[str, Any]:
 
     versions = ModelVersions(Lake(settings.lake))
     facts: dict[str, Any] = {"lake": settings.lake, "metrics": {}}
-    for line in ("arrival_delay", "departure_volume"):
+    for line in LINES:
         champion = versions.champion(line)
         if champion is None:
             raise RuntimeError(f"the gate promoted no model of {line}: nothing was scored, so there is nothing to compare")
