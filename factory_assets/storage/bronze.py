@@ -8,7 +8,7 @@ from datetime import date, datetime
 import pyarrow as pa
 
 from factory_assets.contracts.source import PARTITION_COLUMN, ColumnContract, SourceSpec
-from factory_assets.storage.delta import Lake, TableSpec, connect
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec, connect
 from factory_assets.storage.landing import LandedFile, LandingFileError, check_columns
 from factory_assets.storage.sql import equals_any, literal, quote_identifier
 
@@ -18,7 +18,7 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "double": pa.float64(),
     "boolean": pa.bool_(),
     "date": pa.date32(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
+    "timestamp": UTC_TIMESTAMP,
 }
 _DUCKDB_TYPES = {
     "string": "varchar",
@@ -28,7 +28,6 @@ _DUCKDB_TYPES = {
     "date": "date",
     "timestamp": "timestamptz",
 }
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 QUARANTINE = TableSpec(
     name="ops/quarantine",
@@ -39,7 +38,7 @@ QUARANTINE = TableSpec(
             ("file", pa.string()),
             ("reason", pa.string()),
             ("row", pa.string()),
-            ("quarantined_at_utc", _TIMESTAMP),
+            ("quarantined_at_utc", UTC_TIMESTAMP),
         ]
     ),
     keys=("source", PARTITION_COLUMN, "file", "row"),
@@ -55,7 +54,7 @@ INGESTED_FILES = TableSpec(
             ("file", pa.string()),
             ("sha256", pa.string()),
             ("contract", pa.string()),
-            ("ingested_at_utc", _TIMESTAMP),
+            ("ingested_at_utc", UTC_TIMESTAMP),
         ]
     ),
     keys=("source", PARTITION_COLUMN, "file"),
@@ -83,7 +82,7 @@ def bronze_table(spec: SourceSpec) -> TableSpec:
     """The Delta table of a source: its contract's columns, the day, and where and when each row came from."""
     columns = [(name, _ARROW_TYPES[column.type]) for name, column in spec.columns.items()]
     day = [(PARTITION_COLUMN, pa.date32())] if spec.partitions else []
-    origin = [("_source_file", pa.string()), ("_ingested_at_utc", _TIMESTAMP)]
+    origin = [("_source_file", pa.string()), ("_ingested_at_utc", UTC_TIMESTAMP)]
     partition_by = (PARTITION_COLUMN,) if spec.partitions else ()
     return TableSpec(f"bronze/{spec.name}", pa.schema([*columns, *day, *origin]), spec.keys, partition_by)
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from factory_assets.storage.delta import Lake, TableSpec
-
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
 CHECK_RESULTS = TableSpec(
     name="ops/check_results",
@@ -19,8 +17,8 @@ CHECK_RESULTS = TableSpec(
             ("line", pa.string()),
             ("check", pa.string()),
             ("champion_version", pa.int64()),
-            ("data_as_of_utc", _TIMESTAMP),
-            ("evaluated_at_utc", _TIMESTAMP),
+            ("data_as_of_utc", UTC_TIMESTAMP),
+            ("evaluated_at_utc", UTC_TIMESTAMP),
             ("passed", pa.bool_()),
             ("summary", pa.string()),
             ("numbers", pa.string()),

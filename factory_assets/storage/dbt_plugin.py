@@ -18,8 +18,7 @@ Profile:
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,83 +34,18 @@ from dbt_common.invocation import get_invocation_id
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from factory_assets.storage.snapshots import UnreadableTableError, duckdb_type, open_table, select_sql
+from factory_assets.storage.dbt_model_write import ModelWrite, checked_sql, refuse_changed_columns, refuse_types
+from factory_assets.storage.snapshots import UnreadableTableError, open_table, select_sql
 from factory_assets.storage.sql import SqlValue, equals_any, literal, quote_identifier
 
 # Neither is typed by dbt.
 _find_adapter: Callable[[str], Any] = get_adapter_by_type
 _find_flags: Callable[[], Any] = get_flags
 
-_STRATEGIES = ("overwrite", "merge", "replace_partitions")
 _NEW_ROWS = quote_identifier("__delta_new_rows")
 # One row group is read by one thread, so a group of delta-rs' default million rows would be read by a single one.
 _WRITER_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=131_072)
 _ROWS_PER_BATCH = 65_536
-
-# What Delta holds without loss, by DuckDB's own type ids.
-_DELTA_TYPES = frozenset(
-    {"boolean", "tinyint", "smallint", "integer", "bigint", "float", "double", "decimal", "varchar", "blob", "date"}
-    | {"timestamp", "timestamp with time zone", "list", "struct", "map"}
-)
-_REMEDIES: Mapping[str, str] = {
-    "null": "give the null a type, such as cast(null as varchar)",
-    "hugeint": "cast it to bigint (sum() of integers is a hugeint)",
-    "uhugeint": "cast it to bigint or decimal(38, 0)",
-    "interval": "cast it to a number of seconds, such as epoch(x)",
-    "time": "cast it to varchar, or to a number of seconds",
-    "time with time zone": "cast it to varchar",
-    "timestamp_ns": "cast it to timestamp, which holds microseconds",
-    "timestamp_ms": "cast it to timestamp",
-    "timestamp_s": "cast it to timestamp",
-    "utinyint": "cast it to smallint: Delta has no unsigned integers",
-    "usmallint": "cast it to integer: Delta has no unsigned integers",
-    "uinteger": "cast it to bigint: Delta has no unsigned integers",
-    "ubigint": "cast it to bigint: Delta has no unsigned integers",
-    "array": "cast it to a list, such as x::double[]",
-}
-_DEFAULT_REMEDY = "cast it to varchar"
-
-
-@dataclass(frozen=True)
-class ModelWrite:
-    """What the `delta` materialization asks for: which rows, to which table, replacing what."""
-
-    node: str
-    schema: str
-    name: str
-    sql: str
-    strategy: str
-    is_incremental: bool
-    unique_key: tuple[str, ...]
-    partition_by: tuple[str, ...]
-    not_null: tuple[str, ...]
-    checks: tuple[str, ...]
-
-    @classmethod
-    def from_target(cls, target: TargetConfig) -> "ModelWrite":
-        """Read the materialization's request, and refuse settings that would have no effect."""
-        config: Mapping[str, Any] = target.config
-        write = cls(
-            node=str(config["node"]),
-            schema=str(target.relation.schema),
-            name=str(target.relation.identifier),
-            sql=str(config["sql"]),
-            strategy=str(config["strategy"] or "overwrite"),
-            is_incremental=bool(config["is_incremental"]),
-            unique_key=_names(config["unique_key"]),
-            partition_by=_names(config["partition_by"]),
-            not_null=_names(config["not_null"]),
-            checks=_names(config["checks"]),
-        )
-        if write.strategy not in _STRATEGIES:
-            raise DbtRuntimeError(
-                f"incremental_strategy {write.strategy!r} is not known: expected one of {', '.join(_STRATEGIES)}"
-            )
-        if (write.strategy == "merge") != bool(write.unique_key):
-            raise DbtRuntimeError("incremental_strategy 'merge' and unique_key go together: set both or neither")
-        if write.strategy == "replace_partitions" and not write.partition_by:
-            raise DbtRuntimeError("incremental_strategy 'replace_partitions' needs partition_by")
-        return write
 
 
 class Plugin(BasePlugin):
@@ -156,10 +90,10 @@ class Plugin(BasePlugin):
             cursor = _find_adapter("duckdb").connections.get_thread_connection().handle.cursor()
             current = self._pinned.get((write.schema, write.name))
             version_before = None if current is None else current.version()
-            rows = cursor.sql(_checked_sql(write))
-            _refuse_types(rows)
+            rows = cursor.sql(checked_sql(write))
+            refuse_types(rows)
             if current is not None and write.is_incremental:
-                _refuse_changed_columns(cursor, current, rows)
+                refuse_changed_columns(cursor, current, rows)
                 table = self._replace_some(cursor, write, current)
             else:
                 table = self._replace_all(write, current, rows)
@@ -200,7 +134,7 @@ class Plugin(BasePlugin):
     def _replace_some(self, cursor: duckdb.DuckDBPyConnection, write: ModelWrite, current: DeltaTable) -> DeltaTable:
         # What is replaced depends on the new rows, so they are all there before the first is written.
         columns = ", ".join(quote_identifier(field.name) for field in current.schema().fields)
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {_NEW_ROWS} AS SELECT {columns} FROM ({_checked_sql(write)})")
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {_NEW_ROWS} AS SELECT {columns} FROM ({checked_sql(write)})")
         try:
             if _count(cursor, _NEW_ROWS) == 0:
                 return current
@@ -264,67 +198,6 @@ def _failing_select(table: DeltaTable, message: str) -> str:
     return f"SELECT {', '.join(columns)}"
 
 
-def _checked_sql(write: ModelWrite) -> str:
-    """Wrap the model's query so that a row which breaks the contract stops the write that is reading it."""
-    replacements = []
-    for column in dict.fromkeys([*write.not_null, *write.partition_by]):
-        name = quote_identifier(column)
-        cases = ""
-        if column in write.not_null:
-            message = f"contract of {write.name}: column {column} is null, and its constraint is not_null"
-            cases += f"WHEN {name} IS NULL THEN error({literal(message)}) "
-        if column in write.partition_by:
-            # delta-rs would write it into the partition of the nulls.
-            message = f"partition_by column {column} holds an empty text, which would come back as null"
-            cases += f"WHEN CAST({name} AS VARCHAR) = '' THEN error({literal(message)}) "
-        replacements.append(f"CASE {cases}ELSE {name} END AS {name}")
-    stars = f"* REPLACE ({', '.join(replacements)})" if replacements else "*"
-    checks = [
-        f"CASE WHEN coalesce(({check}), TRUE) THEN TRUE "
-        f"ELSE error({literal(f'contract of {write.name}: a row breaks the check {check}')}) END"
-        for check in write.checks
-    ]
-    # The line breaks keep a comment at the end of the model from swallowing the bracket.
-    return f"SELECT {stars} FROM (\n{write.sql}\n) AS model_rows" + (f" WHERE {' AND '.join(checks)}" if checks else "")
-
-
-def _refuse_types(rows: Any) -> None:
-    complaints = []
-    for column, kind in zip(rows.columns, rows.types, strict=True):
-        unknown = _types_unknown_to_delta(kind)
-        if unknown:
-            remedy = _REMEDIES.get(unknown[0], _DEFAULT_REMEDY)
-            complaints.append(f"column {column} is of type {kind}, which Delta cannot hold: {remedy}")
-    if complaints:
-        raise DbtRuntimeError("\n".join(complaints))
-
-
-def _types_unknown_to_delta(kind: Any) -> list[str]:
-    if kind.id not in _DELTA_TYPES:
-        return [str(kind.id)]
-    # JSON has varchar's id, and a decimal's children are its precision and scale.
-    if str(kind) == "JSON":
-        return ["json"]
-    nested = [child for _, child in kind.children] if kind.id in ("list", "struct", "map") else []
-    return [unknown for child in nested for unknown in _types_unknown_to_delta(child)]
-
-
-def _refuse_changed_columns(cursor: duckdb.DuckDBPyConnection, current: DeltaTable, rows: Any) -> None:
-    names = ", ".join(
-        f"CAST(NULL AS {duckdb_type(field)}) AS {quote_identifier(field.name)}" for field in current.schema().fields
-    )
-    expected = cursor.sql(f"SELECT {names}")
-    before = dict(zip(expected.columns, map(str, expected.types), strict=True))
-    after = dict(zip(rows.columns, map(str, rows.types), strict=True))
-    if before != after:
-        changes = [f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}" for name in before | after
-                   if before.get(name) != after.get(name)]  # fmt: skip
-        raise DbtRuntimeError(
-            f"the model's columns differ from the table's ({', '.join(changes)}): an incremental run cannot change "
-            "them, so run it once with --full-refresh"
-        )
-
-
 def _refuse_repeated_keys(cursor: duckdb.DuckDBPyConnection, unique_key: Sequence[str]) -> None:
     keys = ", ".join(quote_identifier(column) for column in unique_key)
     repeated = cursor.execute(f"SELECT {keys} FROM {_NEW_ROWS} GROUP BY ALL HAVING count(*) > 1 LIMIT 1").fetchall()
@@ -385,12 +258,6 @@ def _rows_written(table: DeltaTable) -> int:
 
 def _count(cursor: duckdb.DuckDBPyConnection, name: str) -> int:
     return int(cursor.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
-
-
-def _names(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _first_line(error: BaseException) -> str:

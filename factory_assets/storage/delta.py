@@ -23,6 +23,9 @@ _on_conflict = retry(
 )
 
 
+UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
 class TableMissingError(LookupError):
     """A table that should be there has never been written."""
 

@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from factory_assets.contracts.reports import Evaluation, FeatureReference, PromotionDecision
-from factory_assets.storage.delta import Lake, TableSpec
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
 ONLY_SEGMENT = "all"
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 MODEL_VERSIONS = TableSpec(
     name="ops/model_versions",
@@ -21,9 +20,9 @@ MODEL_VERSIONS = TableSpec(
             ("segment", pa.string()),
             ("version", pa.int64()),
             ("cycle", pa.string()),
-            ("trained_at_utc", _TIMESTAMP),
-            ("trained_until_utc", _TIMESTAMP),
-            ("holdout_until_utc", _TIMESTAMP),
+            ("trained_at_utc", UTC_TIMESTAMP),
+            ("trained_until_utc", UTC_TIMESTAMP),
+            ("holdout_until_utc", UTC_TIMESTAMP),
             ("training_set_version", pa.int64()),
             ("feature_set_version", pa.int64()),
             ("label_version", pa.int64()),
@@ -60,7 +59,7 @@ PROMOTIONS = TableSpec(
             ("reason", pa.string()),
             ("challenger_value", pa.float64()),
             ("champion_value", pa.float64()),
-            ("decided_at_utc", _TIMESTAMP),
+            ("decided_at_utc", UTC_TIMESTAMP),
             ("dagster_run_id", pa.string()),
         ]
     ),

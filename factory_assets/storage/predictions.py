@@ -7,11 +7,10 @@ from datetime import date, datetime
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.storage.delta import Lake, PinnedTable, TableSpec
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, PinnedTable, TableSpec
 from factory_assets.storage.sql import equals_any, quote_identifier
 
 DAY_COLUMN = "prediction_date"
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class Predictions:
         for name, column in (
             ("score", scores),
             ("model_version", pa.repeat(pa.scalar(provenance.model_version, pa.int64()), count)),
-            ("in_sample", pa.compute.less_equal(as_of, pa.scalar(provenance.trained_until_utc, _TIMESTAMP))),
+            ("in_sample", pa.compute.less_equal(as_of, pa.scalar(provenance.trained_until_utc, UTC_TIMESTAMP))),
             ("feature_set_version", pa.repeat(pa.scalar(provenance.feature_set_version, pa.int64()), count)),
-            ("scored_at_utc", pa.repeat(pa.scalar(provenance.scored_at_utc, _TIMESTAMP), count)),
+            ("scored_at_utc", pa.repeat(pa.scalar(provenance.scored_at_utc, UTC_TIMESTAMP), count)),
             ("dagster_run_id", pa.repeat(pa.scalar(provenance.run_id, pa.string()), count)),
         ):
             scored = scored.append_column(name, column)

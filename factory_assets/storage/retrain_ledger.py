@@ -6,9 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from factory_assets.contracts.reports import LedgerEntry
-from factory_assets.storage.delta import Lake, TableSpec
-
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
 RETRAIN_LEDGER = TableSpec(
     name="ops/retrain_ledger",
@@ -19,8 +17,8 @@ RETRAIN_LEDGER = TableSpec(
             ("attempt", pa.int64()),
             ("causes", pa.list_(pa.string())),
             ("state", pa.string()),
-            ("at_utc", _TIMESTAMP),
-            ("recorded_at_utc", _TIMESTAMP),
+            ("at_utc", UTC_TIMESTAMP),
+            ("recorded_at_utc", UTC_TIMESTAMP),
             ("reason", pa.string()),
             ("run_id", pa.string()),
         ]
