@@ -27,8 +27,8 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
 def _plain_errors() -> Iterator[None]:
     """Errors that are meant for the reader are printed as one sentence, and end the command with 1."""
     from factory_assets.demo.flights import DemoDataMissingError
-    from factory_assets.demo.processes import DataFolderInUseError
     from factory_assets.demo.run import DemoFailedError
+    from factory_assets.processes import DataFolderInUseError
 
     try:
         yield
@@ -69,16 +69,26 @@ def status() -> None:
 @app.command()
 def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
     """Opens the Dagster UI with its daemon on this installation's data; schedules and sensors run live."""
-    from factory_assets.demo.processes import own_data_folder
+    import dagster as dg
+
     from factory_assets.installation import prepare_dagster_home
+    from factory_assets.processes import mark_lost_runs, own_data_folder, start_dagster, stop_dagster
 
     settings = FactorySettings()
     with _plain_errors(), own_data_folder(settings):
         prepare_dagster_home(settings)
-        command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", "workspace.yaml"]
-        process = subprocess.Popen([*command, "-h", "127.0.0.1", "-p", str(port)], cwd=settings.project_dir)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise typer.Exit(process.wait())
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            mark_lost_runs(instance)
+        command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+        process = start_dagster(settings, command)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        finally:
+            stop_dagster(settings, process)
+        raise typer.Exit(process.returncode)
 
 
 @app.command()

@@ -24,8 +24,8 @@ from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.artefacts import unpickle_model
 from factory_assets.core.training import split_by_time
 from factory_assets.demo.plan import FULL
-from factory_assets.demo.processes import own_data_folder
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
+from factory_assets.processes import own_data_folder
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter

@@ -22,6 +22,8 @@ LINE_TAG = "factory/line"
 CAUSE_TAG = "factory/cause"
 CAUSE_KEYS_TAG = "factory/cause_keys"
 ATTEMPT_TAG = "factory/attempt"
+# On a run whose processes ended with the factory's: it was lost, and says nothing of what it did.
+LOST_TAG = "factory/lost"
 REQUEST_TAG = "factory/retrain_request"
 CHECK_TAG_PREFIX = "factory/check/"
 RANGE_START_TAG = "dagster/asset_partition_range_start"

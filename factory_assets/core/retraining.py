@@ -9,10 +9,10 @@ The rules, in order. A cause is open while its check fails and no attempt with i
 2. An open cause was requested and nothing came of it (a crash between ledger and run): the same attempt is asked for
    again, under the same run key, so a run that did start is not started twice.
 3. The newest failed attempt of the line holds back everything until its backoff is over, by the wall clock. An attempt
-   whose process was killed (lost) counts as one but is not waited for: it says nothing of the next.
+   that was lost because the factory was shut down under it is neither waited for nor counted as a failure.
 4. Causes that failed `max_attempts` times wait for a person, and say so. All other open ones go into *one* request:
    a new cause rides along with a retry, since a retrain happens anyway. The attempt number is one more than the most
-   failures among them, so no set of causes ever gets the same run key twice.
+   attempts in vain among them, so no set of causes ever gets the same run key twice.
 5. A request of new causes only waits for the cooldown since the last resolved retrain, by the factory clock.
 """
 
@@ -100,13 +100,14 @@ def _decide_next(
     wall_now: datetime,
 ) -> RetrainDecision:
     """Rules 3 to 5: nothing is running and nothing is in flight."""
-    failures = {cause: sum(entry.state in _IN_VAIN and cause in entry.causes for entry in attempts) for cause in open_causes}
+    in_vain = {cause: sum(entry.state in _IN_VAIN and cause in entry.causes for entry in attempts) for cause in open_causes}
+    failures = {cause: sum(entry.state == "failed" and cause in entry.causes for entry in attempts) for cause in open_causes}
     causes = tuple(sorted(cause for cause, count in failures.items() if count < policy.max_attempts))
     exhausted = len(failures) - len(causes)
     a_person = f" {exhausted} cause(s) failed {policy.max_attempts} times and need a person." if exhausted else ""
     if not causes:
         return RetrainDecision(False, f"Not retrying.{a_person}")
-    attempt = 1 + max(failures[cause] for cause in causes)
+    attempt = 1 + max(in_vain[cause] for cause in causes)
     wait = _reason_to_wait(policy, attempts, attempt == 1, now, wall_now)
     if wait:
         return RetrainDecision(False, f"{wait} {len(causes)} cause(s) are next.{a_person}")

@@ -17,10 +17,10 @@ from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags,
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.plan import Plan, Slice
-from factory_assets.demo.processes import own_data_folder, start_daemon, stop_daemon
 from factory_assets.demo.replay import Replay
 from factory_assets.installation import load_lines, prepare_dagster_home
 from factory_assets.lines.stores import LineStores
+from factory_assets.processes import UNFINISHED, mark_lost_runs, own_data_folder, start_daemon, stop_dagster
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock
@@ -31,7 +31,6 @@ STEP_TAG = "factory/demo_step"
 _PLAYED = "demo.played"
 _LOOKBACK_DAYS = 3
 _SETTLE_TIMEOUT_SECONDS = 300
-_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Report = Callable[[str], None]
 
@@ -56,7 +55,8 @@ class Demo:
 
         The first training is no step of its own: a line that was never trained fails its check of the model's age.
         """
-        self.mark_dead_runs()
+        for run_id in mark_lost_runs(self.instance):
+            self.report(f"run {run_id} was cut off before: marked as failed")
         landed = Replay(open_flight_data(), self.settings.landing, FactoryClock(self.settings.clock))
         with self.daemon():
             self.take_in(landed, self.plan.history, "history")
@@ -121,8 +121,7 @@ class Demo:
 
     def is_pending(self, line: ModelLineSpec) -> bool:
         """Whether the line has a failed check to answer, or a retrain that has not come through."""
-        unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
-        retrains = dg.RunsFilter(job_name=retrain_job(line.name), statuses=unfinished)
+        retrains = dg.RunsFilter(job_name=retrain_job(line.name), statuses=UNFINISHED)
         if self.instance.get_runs_count(retrains):
             return True
         stores = self.stores(line)
@@ -135,15 +134,6 @@ class Demo:
         registry = MlflowRegistry(self.settings.mlflow_uri, self.settings.mlflow_artifacts)
         return LineStores(line, Lake(self.settings.lake), ArtefactStore(self.settings.models), registry)
 
-    def mark_dead_runs(self) -> None:
-        """Runs of a killed owner of this data folder will never end by themselves: they are marked as failed."""
-        unfinished = [s for s in dg.DagsterRunStatus if s not in _FINISHED]
-        for run in self.instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-            # A killed run keeps its place in a pool, and whoever needs the pool would wait for it for ever.
-            self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            self.instance.report_run_failed(run, "its process was killed")
-            self.report(f"run {run.run_id} of {run.job_name} was cut off before: marked as failed")
-
     @contextmanager
     def daemon(self) -> Iterator[None]:
         """A real daemon, on the same home and data."""
@@ -151,7 +141,7 @@ class Demo:
         try:
             yield
         finally:
-            stop_daemon(self.settings, process)
+            stop_dagster(self.settings, process)
 
 
 def play_demo(settings: FactorySettings, plan: Plan, report: Report) -> None:

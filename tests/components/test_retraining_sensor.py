@@ -13,6 +13,7 @@ from factory_assets.components.model_line.retraining import build_retraining_sen
 from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, REQUEST_TAG
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.processes import mark_lost_runs
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta import Lake
@@ -192,10 +193,31 @@ def test_a_run_whose_process_died_is_tried_again_at_once(factory: Factory) -> No
     factory.judge("feature_drift", False, 1)
     first = requested(factory.tick())
     run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
-    factory.instance.report_run_failed(run, "killed")
+    assert mark_lost_runs(factory.instance) == [run.run_id]
     second = requested(factory.tick())
     assert second.run_key == first.run_key.removesuffix(":1") + ":2"
     assert [entry.state for entry in factory.entries()] == ["requested", "lost", "requested"]
+
+
+def test_however_often_the_factory_is_shut_down_the_retrain_comes(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    keys = set()
+    for _ in range(6):
+        request = requested(factory.tick())
+        keys.add(request.run_key)
+        factory.start_run(request, dg.DagsterRunStatus.STARTED)
+        mark_lost_runs(factory.instance)
+    assert len(keys) == 6
+
+
+def test_a_worker_that_died_alone_is_a_failure_and_waits(factory: Factory) -> None:
+    """One that eats all memory would die again at once."""
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    run = factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.STARTED)
+    factory.instance.report_run_failed(run, "the run worker crashed")
+    assert "waiting until" in str(factory.tick())
 
 
 def test_a_run_that_went_wrong_waits_for_its_backoff(factory: Factory) -> None:
@@ -236,7 +258,7 @@ def test_a_retrain_that_died_after_its_promotion_is_finished(factory: Factory) -
     first = requested(factory.tick())
     run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
     promote(factory.lake, "delay", 2)
-    factory.instance.report_run_failed(run, "killed")
+    assert mark_lost_runs(factory.instance) == [run.run_id]
     second = requested(factory.tick())
     factory.start_run(second, dg.DagsterRunStatus.SUCCESS)
     factory.resolve(second, "promoted")

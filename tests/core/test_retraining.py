@@ -171,12 +171,13 @@ def test_a_failed_attempt_also_holds_back_causes_that_came_later():
     assert _decide([_failed(data_day=10)], entries, wall=WALL + 10 * MINUTE).attempt == 1
 
 
-def test_an_attempt_whose_process_was_killed_is_tried_again_at_once_and_counts():
+def test_an_attempt_that_was_lost_is_tried_again_at_once_under_a_new_key_and_is_no_failure():
     entries = [_entry(_decide([_failed()]), "lost")]
     retry = _decide([_failed()], entries)
     assert retry.request
     assert retry.attempt == 2
-    assert not _decide([_failed()], entries, RetrainSpec(max_attempts=1)).request
+    assert retry.run_key != entries[0].run_key
+    assert _decide([_failed()], entries, RetrainSpec(max_attempts=1)).request
 
 
 def test_backoff_cannot_overflow_the_calendar():
@@ -287,7 +288,7 @@ class Factory:
         entry = self.runs.pop(next(iter(self.runs)))
         self.record(entry, outcome)
         if outcome in ("failed", "lost"):
-            self.failures.update(entry.causes)
+            self.failures.update(entry.causes if outcome == "failed" else ())
             return
         self.effective.update(entry.causes)
         self.champion += outcome == "promoted"

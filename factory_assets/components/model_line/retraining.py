@@ -17,6 +17,7 @@ from factory_assets.components.naming import (
     CHECK_TAG_PREFIX,
     DAILY_JOB,
     LINE_TAG,
+    LOST_TAG,
     MONITOR_JOB,
     REQUEST_TAG,
     models_key,
@@ -130,12 +131,14 @@ def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
 
 
 def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the run itself went wrong (success without an answer included) and did not just lose its process."""
+    """Whether the run itself went wrong (success without an answer included), and was not lost with the factory."""
     if run.status != dg.DagsterRunStatus.FAILURE:
         return True
     failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     errors = [log.get_dagster_event().step_failure_data.error for log in failures]
-    return any(error is None or error.cls_name not in _INTERRUPTIONS for error in errors)
+    if errors:
+        return any(error is None or error.cls_name not in _INTERRUPTIONS for error in errors)
+    return LOST_TAG not in run.tags
 
 
 def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:

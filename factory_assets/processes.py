@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+import dagster as dg
 from filelock import FileLock, Timeout
 
+from factory_assets.components.naming import LOST_TAG
 from factory_assets.settings import FactorySettings
 
+_ENDS = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in _ENDS]
 _PR_SET_PDEATHSIG = 1
 _GROUP_FILE = "processes.pgid"
 
@@ -60,26 +65,46 @@ def stop_leftovers(settings: FactorySettings) -> None:
     record.unlink(missing_ok=True)
 
 
+def mark_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Ends the runs that a killed owner of the data folder left unfinished, and returns their ids.
+
+    Only for the owner of the folder, before it starts anything: then no process of these runs is alive.
+    """
+    lost = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
+        # A killed run keeps its place in a pool, and whoever needs the pool would wait for it for ever.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        instance.add_run_tags(run.run_id, {LOST_TAG: "true"})
+        instance.report_run_failed(run, "the factory was shut down under this run")
+        lost.append(str(run.run_id))
+    return lost
+
+
 def start_daemon(settings: FactorySettings) -> subprocess.Popen[bytes]:
-    """Starts a real Dagster daemon in a process group of its own; it dies with this process."""
-    home = settings.dagster_home
-    log = (home / "daemon.log").open("ab")
-    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", "workspace.yaml"]
+    """Starts a real Dagster daemon, its output in `daemon.log`."""
+    with (settings.dagster_home / "daemon.log").open("ab") as log:
+        return start_dagster(settings, ["dagster-daemon", "run", "-w", "workspace.yaml"], log)
+
+
+def start_dagster(
+    settings: FactorySettings, command: Sequence[str], output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts a command of Dagster's in a process group of its own, which dies with this process or with the next owner."""
     process = subprocess.Popen(
-        command,
+        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
         cwd=settings.project_dir,
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
+        stdout=output,
+        stderr=output,
         start_new_session=True,
         preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread)
     )
-    (home / _GROUP_FILE).write_text(str(process.pid))
+    (settings.dagster_home / _GROUP_FILE).write_text(str(process.pid))
     return process
 
 
-def stop_daemon(settings: FactorySettings, process: subprocess.Popen[bytes]) -> None:
-    """Stops the daemon and everything it started."""
+def stop_dagster(settings: FactorySettings, process: subprocess.Popen[bytes]) -> None:
+    """Stops the process and everything it started."""
     stop_leftovers(settings)
     process.kill()
     process.wait()
