@@ -57,8 +57,8 @@ class Demo:
         """
         for run_id in mark_lost_runs(self.instance):
             self.report(f"run {run_id} was cut off before: marked as failed")
-        landed = Replay(open_flight_data(), self.settings.landing, FactoryClock(self.settings.clock))
         with self.daemon():
+            landed = Replay(open_flight_data(), self.settings.landing, FactoryClock(self.settings.clock))
             self.take_in(landed, self.plan.history, "history")
             self.settle()
             for position, days in enumerate(self.plan.slices, 1):
