@@ -15,10 +15,9 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from factory_assets.components.naming import LOST_TAG
+from factory_assets.components.run_states import UNFINISHED
 from factory_assets.settings import FactorySettings
 
-_ENDS = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-UNFINISHED = [status for status in dg.DagsterRunStatus if status not in _ENDS]
 _PR_SET_PDEATHSIG = 1
 _GROUP_FILE = "processes.pgid"
 
@@ -71,7 +70,7 @@ def mark_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     Only for the owner of the folder, before it starts anything: then no process of these runs is alive.
     """
     lost = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         # A killed run keeps its place in a pool, and whoever needs the pool would wait for it for ever.
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         instance.add_run_tags(run.run_id, {LOST_TAG: "true"})

@@ -14,7 +14,6 @@ CADENCE_TAG = "factory/cadence"
 DAILY = "daily"
 ON_RETRAIN = "on_retrain"
 DAILY_TAGS = {CADENCE_TAG: DAILY}
-RETRAIN_TAGS = {CADENCE_TAG: ON_RETRAIN}
 MONITORED_TAG = ("factory/monitored", "true")
 
 LINE_TAG = "factory/line"

@@ -14,13 +14,14 @@ import dagster as dg
 
 from factory_assets.components.model_line.retraining import decide, unanswered_causes
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags, retrain_job
+from factory_assets.components.run_states import UNFINISHED
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.plan import Plan, Slice
 from factory_assets.demo.replay import Replay
 from factory_assets.installation import load_lines, prepare_dagster_home
 from factory_assets.lines.stores import LineStores
-from factory_assets.processes import UNFINISHED, mark_lost_runs, own_data_folder, start_daemon, stop_dagster
+from factory_assets.processes import mark_lost_runs, own_data_folder, start_daemon, stop_dagster
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock

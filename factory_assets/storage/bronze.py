@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from factory_assets.contracts.source import PARTITION_COLUMN, ColumnContract, SourceSpec
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec, connect
-from factory_assets.storage.landing import LandedFile, LandingFileError, check_columns
+from factory_assets.storage.landing import LandedFile, check_columns
 from factory_assets.storage.sql import equals_any, literal, quote_identifier
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
@@ -264,6 +264,3 @@ def _day(file: LandedFile) -> date | None:
 
 def _days(files: Sequence[LandedFile]) -> list[date | None]:
     return sorted({_day(file) for file in files}, key=str)
-
-
-__all__ = ["INGESTED_FILES", "QUARANTINE", "BronzeWriter", "IngestReport", "LandingFileError", "QuarantineLimitError"]

@@ -25,6 +25,7 @@ from factory_assets.components.naming import (
     retrain_sensor,
     training_set_key,
 )
+from factory_assets.components.run_states import ENDED, UNFINISHED
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import LedgerEntry, RetrainDecision, RetrainState
 from factory_assets.core.retraining import cause_key, decide_retraining
@@ -32,16 +33,8 @@ from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 # What a step says when its process is being shut down under it.
 _INTERRUPTIONS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt", "SystemExit"}
-_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
@@ -123,7 +116,7 @@ def record_ended_runs(instance: dg.DagsterInstance, stores: LineStores) -> None:
         if entry.run_key in answered:
             continue
         runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
-        if runs and all(run.status in _ENDED for run in runs):
+        if runs and all(run.status in ENDED for run in runs):
             reason = f"run {runs[0].run_id} ended as {runs[0].status.value.lower()}"
             state: RetrainState = "failed" if _went_wrong(instance, runs[0]) else "lost"
             ended = replace(entry, state=state, recorded_at_utc=datetime.now(UTC), reason=reason, run_id=runs[0].run_id)
@@ -144,7 +137,7 @@ def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 def _find_run(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:
     """A queued or running run of one of `jobs`."""
     for job in jobs:
-        runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1)
+        runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1)
         if runs:
             return str(runs[0].run_id)
     return None
