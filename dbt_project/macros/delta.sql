@@ -58,6 +58,7 @@
         'partition_by': config.get('partition_by'),
         'not_null': not_null,
         'checks': checks,
+        'query': delta_published_query(),
         'result': {},
     }) }}
 {% endmacro %}

@@ -7,6 +7,7 @@
         config.get('incremental_strategy') is not none
         and config.get('incremental_strategy') != 'overwrite'
         and not should_full_refresh()
+        and not model.get('as_full_refresh')
         and load_cached_relation(this) is not none
     ) }}
 {% endmacro %}

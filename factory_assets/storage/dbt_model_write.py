@@ -5,7 +5,7 @@ incremental run would change, are refused before anything is written.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -13,6 +13,7 @@ from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtRuntimeError
 from deltalake import DeltaTable
 
+from factory_assets.storage.published_query import PublishedQuery, encode_record
 from factory_assets.storage.snapshots import duckdb_type
 from factory_assets.storage.sql import literal, quote_identifier
 
@@ -56,6 +57,8 @@ class ModelWrite:
     partition_by: tuple[str, ...]
     not_null: tuple[str, ...]
     checks: tuple[str, ...]
+    # Metadata of the commit: what the model said when it was written.
+    record: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_target(cls, target: TargetConfig) -> "ModelWrite":
@@ -72,6 +75,7 @@ class ModelWrite:
             partition_by=_names(config["partition_by"]),
             not_null=_names(config["not_null"]),
             checks=_names(config["checks"]),
+            record=encode_record(PublishedQuery.of_node(**config["query"])) if config.get("query") else {},
         )
         if write.strategy not in _STRATEGIES:
             raise DbtRuntimeError(

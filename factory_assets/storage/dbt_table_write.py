@@ -138,7 +138,8 @@ def _merge(current: DeltaTable, new_rows: pa.RecordBatchReader, write: ModelWrit
 
 
 def _commit_properties(write: ModelWrite) -> CommitProperties:
-    return CommitProperties(custom_metadata={"dbt_node": write.node, "dbt_invocation_id": get_invocation_id()})
+    own = {"dbt_node": write.node, "dbt_invocation_id": get_invocation_id()}
+    return CommitProperties(custom_metadata={**own, **write.record})
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, name: str) -> int:
