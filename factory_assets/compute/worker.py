@@ -1,0 +1,69 @@
+"""The other end of `processes.py`: `python -m factory_assets.compute.worker FD` works until its starter hangs up.
+
+It imports what the function needs and nothing else: no Dagster, no MLflow, no dbt, and not the starter's main module.
+"""
+
+import os
+import pickle
+import queue
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+
+def main(descriptor: int) -> None:
+    """Reads the job, then chunk after chunk; answers each with its results and a final word."""
+    connection = Connection(descriptor)
+    frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, frames), daemon=True).start()
+    import_path, table_path, job = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
+    sys.path[:] = import_path
+    try:
+        function = pickle.loads(job)  # noqa: S301 (as above; it needs the import path)
+    except Exception as error:  # the starter raises it
+        connection.send_bytes(_raised(error))
+        return
+    # The map stays open as long as the process: a slice of the table is a view of the file.
+    table = pa.ipc.open_file(pa.memory_map(table_path)).read_all()
+    connection.send_bytes(pickle.dumps(("ready", None), 5))
+    with threadpool_limits(limits=1):
+        while True:
+            _answer(connection, function, table, frames.get())
+
+
+def _answer(connection: Connection, function: Any, table: pa.Table, frame: bytes) -> None:
+    """Sends each result as soon as it is there: what was sent survives the death of this process."""
+    try:
+        for result in function(table, pickle.loads(frame)):  # noqa: S301 (from the process that started this one)
+            connection.send_bytes(pickle.dumps(("result", result), 5))
+        connection.send_bytes(pickle.dumps(("done", None), 5))
+    except Exception as error:  # the starter raises it
+        connection.send_bytes(_raised(error))
+
+
+def _listen(connection: Connection, frames: "queue.SimpleQueue[bytes]") -> None:
+    """Passes frames on; when the starter is gone, even by kill -9, the half-done chunk is of use to nobody."""
+    try:
+        while True:
+            frames.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _raised(error: Exception) -> bytes:
+    told = "".join(traceback.format_exception(error))
+    try:
+        carried: Any = pickle.dumps(error, 5)
+        pickle.loads(carried)  # noqa: S301 (some exceptions are written and cannot be read again)
+    except Exception:  # an exception that cannot travel is told instead
+        carried = pickle.dumps(RuntimeError(repr(error)), 5)
+    return pickle.dumps(("raised", (carried, told)), 5)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

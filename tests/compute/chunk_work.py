@@ -1,0 +1,63 @@
+"""Functions for workers: they must lie in a module that a worker can import."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from threadpoolctl import threadpool_info
+
+HEAVY = ("dagster", "mlflow", "dbt", "deltalake", "duckdb", "ray")
+
+
+def sum_of(table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+    """The sum of `value` in each segment."""
+    for segment in chunk:
+        yield pc.sum(table.filter(pc.equal(table["segment"], segment))["value"]).as_py()
+
+
+def die_at(guilty: str, table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+    """As `sum_of`; the process kills itself at the guilty segment."""
+    for segment in chunk:
+        if segment == guilty:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from sum_of(table, [segment])
+
+
+def die_without_a_word(guilty: str, table: pa.Table, chunk: Sequence[str]) -> list[float]:
+    """As `die_at`, but nothing is given before the whole chunk is done."""
+    return list(die_at(guilty, table, chunk))
+
+
+def die_once(mark: Path, table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+    """The first process that comes to segment s3 dies there; each finished segment is written down beside the mark."""
+    for segment in chunk:
+        if segment == "s3" and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with mark.with_name("finished").open("a") as finished:
+            finished.write(f"{segment}\n")
+        yield from sum_of(table, [segment])
+
+
+def refuse(table: pa.Table, chunk: Sequence[str]) -> list[float]:
+    """Raises."""
+    raise KeyError(f"no column for {chunk[0]}")
+
+
+def say_process(table: pa.Table, chunk: Sequence[str]) -> list[dict[str, object]]:
+    """What the process is like that works on a segment."""
+    pools = [pool["num_threads"] for pool in threadpool_info()]
+    heavy = [name for name in HEAVY if name in sys.modules]
+    about = {"pid": os.getpid(), "parent": os.getppid(), "pools": pools, "heavy": heavy}
+    return [{**about, "omp": os.environ.get("OMP_NUM_THREADS"), "main": sys.modules["__main__"].__file__}] * len(chunk)
+
+
+def say_then_wait(table: pa.Table, chunk: Sequence[str]) -> Iterator[int]:
+    """Gives the process's number, and then works for ever."""
+    yield os.getpid()
+    while True:
+        signal.pause()
