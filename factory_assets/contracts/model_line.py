@@ -1,5 +1,6 @@
 """What a user declares of a model line: one registered model with its feature set, label, gate, checks and policy."""
 
+from datetime import timedelta
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -10,6 +11,9 @@ Task = Literal["classification", "regression"]
 CheckKind = Literal["data_freshness", "model_age", "feature_drift", "prediction_drift"]
 # The checks that a retrain can mend.
 Trigger = Literal["model_age", "feature_drift", "prediction_drift"]
+
+# Where the models of a fleet are fitted; the results are the same.
+Executor = Literal["serial", "processes", "ray"]
 
 # Metric -> (task it belongs to, whether a higher value is better).
 METRICS: dict[str, tuple[Task, bool]] = {
@@ -107,6 +111,23 @@ class RetrainSpec(_Strict):
     backoff: Duration = _span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
 
 
+class SegmentsSpec(_Strict):
+    """Which segments of a fleet get a model of their own, and when it serves instead of their parent's."""
+
+    min_rows: int = Field(default=50, ge=2, description="Segments with fewer training rows are served by their parent.")
+    confidence: float = Field(
+        default=0.9, ge=0.5, lt=1, description="Of the paired test that a model has to pass to serve instead of its parent."
+    )
+
+
+class MlflowSpec(_Strict):
+    """What MLflow shows of a fleet beside its one model that scores everything."""
+
+    per_segment: Literal["changed", "none"] = Field(
+        default="changed", description="A run for each segment that was trained and a version for each that was promoted."
+    )
+
+
 class ModelLineSpec(_Strict):
     """One registered model and everything the factory does for it."""
 
@@ -121,6 +142,14 @@ class ModelLineSpec(_Strict):
     params: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="Arguments of the estimator's constructor."
     )
+    segment_by: tuple[ColumnName, ...] = Field(default=(), description="Columns that make a fleet: one model for each key.")
+    parents: tuple[tuple[ColumnName, ...], ...] = Field(
+        default=(),
+        description="Coarser keys that serve where a segment cannot, each of fewer columns; a model of all rows comes last.",
+    )
+    segments: SegmentsSpec = SegmentsSpec()
+    executor: Executor = Field(default="processes", description="Where the models of a fleet are fitted.")
+    mlflow: MlflowSpec = MlflowSpec()
     validation: ValidationSpec = ValidationSpec()
     promote_when: PromotionSpec = PromotionSpec()
     freshness: FreshnessSpec = FreshnessSpec()
@@ -148,12 +177,47 @@ class ModelLineSpec(_Strict):
         for column in (self.as_of, *self.entity):
             if column in self.features:
                 raise ValueError(f"features: {column!r} names the row and cannot be a feature of it")
+        self._levels_fit_together()
         return self
+
+    def _levels_fit_together(self) -> None:
+        if not self.segment_by:
+            given = sorted({"parents", "segments", "executor", "mlflow"} & self.model_fields_set)
+            if given:
+                raise ValueError(f"{', '.join(given)} is for a line with segment_by: add that key, or leave this one out")
+        if self.as_of in self.segment_by:
+            raise ValueError(f"segment_by: {self.as_of!r} is the as-of time, of which every row has its own")
+        problem = self._problem_of_parents()
+        if problem:
+            raise ValueError(problem)
+
+    def _problem_of_parents(self) -> str:
+        below = self.segment_by
+        if len(set(below)) < len(below):
+            return f"segment_by: a column stands twice in {list(below)}"
+        for columns in self.parents:
+            if not columns or not set(columns) < set(below) or len(set(columns)) < len(columns):
+                return (
+                    f"parents: {list(columns)} must be some, not all, of {list(below)}, the key below it;"
+                    " the model of all rows comes last by itself"
+                )
+            below = columns
+        return ""
+
+    @property
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """The key columns of each level, from the segments to the root of all rows, which has none."""
+        return (self.segment_by, *self.parents, ()) if self.segment_by else ((),)
 
     @property
     def row_key(self) -> tuple[str, ...]:
         """The columns that name a row: the as-of time first, each column once (the as-of time may be an entity's part)."""
         return tuple(dict.fromkeys((self.as_of, *self.entity)))
+
+    @property
+    def exam_span(self) -> timedelta:
+        """The newest part of a fleet's holdout, on which nothing is chosen but the depth of the hierarchy."""
+        return self.validation.holdout / 4 if self.segment_by else timedelta(0)
 
     @property
     def task(self) -> Task:

@@ -1,7 +1,8 @@
 """Models as bytes: one file for each fleet version, and nothing deserialised that the factory did not write itself.
 
 Layout of a file: 8 bytes of magic, 8 bytes length of the index (big-endian), the index as JSON, then the payloads,
-each compressed by zlib. The index maps a segment to [offset, packed bytes, raw bytes], offsets from the first payload.
+each compressed by zlib. The index maps a name to [offset, packed bytes, raw bytes], offsets from the first payload. The
+factory names a model by the SHA-256 of its raw bytes, so a model that did not change is the same bytes in every file.
 """
 
 import hashlib
@@ -29,15 +30,35 @@ class UntrustedArtefactError(ValueError):
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """Where one segment's payload lies: from the first payload on, compressed and raw length in bytes."""
+    """Where one payload lies: from the first payload on, compressed and raw length in bytes."""
 
     offset: int
     packed_bytes: int
     raw_bytes: int
 
 
+@dataclass(frozen=True)
+class PackedModel:
+    """A model as it lies in a file: compressed bytes, and length and SHA-256 of the raw ones."""
+
+    payload: bytes
+    raw_bytes: int
+    sha256: str
+
+
+def pack_model(raw: bytes) -> PackedModel:
+    """Compresses one model.
+
+    Raises:
+        ValueError: for a model above MAX_MODEL_BYTES, which could not be read again.
+    """
+    if len(raw) > MAX_MODEL_BYTES:
+        raise ValueError(f"a model of {len(raw)} bytes is above the cap of {MAX_MODEL_BYTES}")
+    return PackedModel(zlib.compress(raw, _LEVEL), len(raw), digest(raw))
+
+
 def pack_models(models: Mapping[str, bytes]) -> bytes:
-    """One file of all segments; the same models give the same bytes, whatever their order.
+    """One file of raw models; the same models give the same bytes, whatever their order.
 
     >>> unpack_model(pack_models({"JFK": b"one", "LGA": b"two"}), "LGA")
     b'two'
@@ -45,18 +66,18 @@ def pack_models(models: Mapping[str, bytes]) -> bytes:
     Raises:
         ValueError: for a model above MAX_MODEL_BYTES, which could not be read again.
     """
+    return bundle_models({name: pack_model(raw) for name, raw in models.items()})
+
+
+def bundle_models(models: Mapping[str, PackedModel]) -> bytes:
+    """One file of models that are packed already, those of an older file included."""
     index: dict[str, list[int]] = {}
-    payloads: list[bytes] = []
     offset = 0
-    for segment in sorted(models):
-        if len(models[segment]) > MAX_MODEL_BYTES:
-            raise ValueError(f"segment {segment!r}: {len(models[segment])} bytes, above the cap of {MAX_MODEL_BYTES}")
-        payload = zlib.compress(models[segment], _LEVEL)
-        index[segment] = [offset, len(payload), len(models[segment])]
-        payloads.append(payload)
-        offset += len(payload)
+    for name in sorted(models):
+        index[name] = [offset, len(models[name].payload), models[name].raw_bytes]
+        offset += len(models[name].payload)
     head = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
-    return b"".join([MAGIC, len(head).to_bytes(8, "big"), head, *payloads])
+    return b"".join([MAGIC, len(head).to_bytes(8, "big"), head, *(models[name].payload for name in sorted(models))])
 
 
 def read_index(blob: bytes) -> dict[str, IndexEntry]:
@@ -71,32 +92,78 @@ def read_index(blob: bytes) -> dict[str, IndexEntry]:
     except (ValueError, RecursionError) as error:
         raise CorruptArtefactError(f"the index is not JSON: {error}") from error
     payload_bytes = len(blob) - _payload_start(blob)
-    index = {segment: _check_entry(segment, place, payload_bytes) for segment, place in _check_pairs(pairs)}
+    index = {name: _check_entry(name, place, payload_bytes) for name, place in _check_pairs(pairs)}
     if len(index) != len(pairs):
-        raise CorruptArtefactError("the index names a segment twice")
+        raise CorruptArtefactError("the index names a model twice")
     return index
 
 
-def unpack_model(blob: bytes, segment: str) -> bytes:
-    """The raw bytes of one segment's model.
+class Bundle:
+    """A fleet file whose index was read once, for many models."""
+
+    def __init__(self, blob: bytes) -> None:
+        """Reads the index.
+
+        Raises:
+            CorruptArtefactError: for bytes that `bundle_models` did not write.
+        """
+        self._blob = blob
+        self._index = read_index(blob)
+        self._start = _payload_start(blob)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the file holds a model of this name."""
+        return name in self._index
+
+    def packed(self, name: str, sha256: str) -> PackedModel:
+        """One model as it lies in the file, for another file; `sha256` is what was recorded, and is not checked here.
+
+        Raises:
+            KeyError: for a name that the file does not hold.
+        """
+        entry = self._entry(name)
+        start = self._start + entry.offset
+        return PackedModel(self._blob[start : start + entry.packed_bytes], entry.raw_bytes, sha256)
+
+    def raw(self, name: str) -> bytes:
+        """The raw bytes of one model.
+
+        Raises:
+            KeyError: for a name that the file does not hold.
+            CorruptArtefactError: when the payload is not what was packed.
+        """
+        return unpack_payload(self.packed(name, ""), name)
+
+    def _entry(self, name: str) -> IndexEntry:
+        if name not in self._index:
+            raise KeyError(f"no model {name!r} in this fleet file of {len(self._index)}")
+        return self._index[name]
+
+
+def unpack_model(blob: bytes, name: str) -> bytes:
+    """The raw bytes of one model of a file.
 
     Raises:
-        KeyError: for a segment that the file does not hold.
+        KeyError: for a name that the file does not hold.
         CorruptArtefactError: when the file, or the payload, is not what `pack_models` wrote.
     """
-    index = read_index(blob)
-    if segment not in index:
-        raise KeyError(f"no segment {segment!r} in this fleet file of {len(index)}")
-    entry = index[segment]
-    start = _payload_start(blob) + entry.offset
+    return Bundle(blob).raw(name)
+
+
+def unpack_payload(packed: PackedModel, name: str) -> bytes:
+    """The raw bytes of a packed model.
+
+    Raises:
+        CorruptArtefactError: when they are not a whole zlib stream of the length that was promised.
+    """
     reader = zlib.decompressobj()
     try:
         # One byte more than promised tells a longer stream, without ever inflating the rest of it.
-        raw = reader.decompress(blob[start : start + entry.packed_bytes], entry.raw_bytes + 1)
+        raw = reader.decompress(packed.payload, packed.raw_bytes + 1)
     except zlib.error as error:
-        raise CorruptArtefactError(f"segment {segment!r}: {error}") from error
-    if len(raw) != entry.raw_bytes or not reader.eof or reader.unused_data:
-        raise CorruptArtefactError(f"segment {segment!r} is not {entry.raw_bytes} bytes long, as its index says")
+        raise CorruptArtefactError(f"model {name!r}: {error}") from error
+    if len(raw) != packed.raw_bytes or not reader.eof or reader.unused_data:
+        raise CorruptArtefactError(f"model {name!r} is not {packed.raw_bytes} bytes long, as its index says")
     return raw
 
 
@@ -141,8 +208,8 @@ def _check_pairs(pairs: Any) -> tuple[tuple[str, Any], ...]:
     return pairs
 
 
-def _check_entry(segment: str, place: Any, payload_bytes: int) -> IndexEntry:
+def _check_entry(name: str, place: Any, payload_bytes: int) -> IndexEntry:
     whole = isinstance(place, list) and len(place) == 3 and all(type(number) is int for number in place)
     if not whole or min(place) < 0 or place[0] + place[1] > payload_bytes or place[2] > MAX_MODEL_BYTES:
-        raise CorruptArtefactError(f"the index places segment {segment!r} outside the file or above the cap")
+        raise CorruptArtefactError(f"the index places model {name!r} outside the file or above the cap")
     return IndexEntry(*place)

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
-from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
@@ -77,11 +75,6 @@ def build_baseline(task: Task, numeric: Sequence[str], categorical: Sequence[str
     """The simple linear model that an elaborate one must justify itself against: logistic regression or ridge."""
     name = "LogisticRegression" if task == "classification" else "Ridge"
     return build_estimator(f"sklearn.linear_model.{name}", {}, numeric, categorical, seed)
-
-
-def build_dummy(task: Task) -> BaseEstimator:
-    """The model that ignores the features: the share of positives, or the mean label, of its training rows."""
-    return DummyClassifier(strategy="prior") if task == "classification" else DummyRegressor(strategy="mean")
 
 
 def _histogram_columns(numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> ColumnTransformer:

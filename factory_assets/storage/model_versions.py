@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from factory_assets.contracts.reports import Evaluation, FeatureReference, PromotionDecision
+from factory_assets.core.segments import ALL
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
-ONLY_SEGMENT = "all"
+ONLY_SEGMENT = ALL
 
 MODEL_VERSIONS = TableSpec(
     name="ops/model_versions",

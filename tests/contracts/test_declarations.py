@@ -48,6 +48,16 @@ def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
         ({"drift": {"threshold": "high"}}, ["drift.threshold", "'high'"]),
         ({"entity": []}, ["entity"]),
         ({"features": ["flight_id"]}, ["flight_id", "cannot be a feature"]),
+        ({"segment_by": ["a"], "parents": [["b"]]}, ["parents: ['b'] must be some, not all, of ['a']"]),
+        ({"segment_by": ["a", "b"], "parents": [["a", "b"]]}, ["parents: ['a', 'b'] must be some, not all"]),
+        ({"segment_by": ["a", "b"], "parents": [[]]}, ["parents: []", "the model of all rows comes last by itself"]),
+        ({"segment_by": ["a", "b", "c"], "parents": [["a", "b"], ["c"]]}, ["parents: ['c'] must be some"]),
+        ({"segment_by": ["a", "a"]}, ["segment_by: a column stands twice"]),
+        ({"segment_by": ["departs_at"]}, ["segment_by: 'departs_at' is the as-of time"]),
+        ({"parents": [["a"]]}, ["parents is for a line with segment_by"]),
+        ({"executor": "ray"}, ["executor is for a line with segment_by"]),
+        ({"segment_by": ["a"], "executor": "threads"}, ["executor", "'threads'"]),
+        ({"segment_by": ["a"], "segments": {"confidence": 1.0}}, ["segments.confidence"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy(changes: dict[str, Any], expected: list[str]) -> None:
@@ -55,6 +65,12 @@ def test_a_wrong_value_is_named_with_its_remedy(changes: dict[str, Any], expecte
     assert said.startswith("defs/delay/defs.yaml:")
     for part in expected:
         assert part in said
+
+
+def test_the_levels_of_a_fleet_end_with_the_model_of_all_rows() -> None:
+    assert ModelLineSpec.model_validate(LINE).levels == ((),)
+    keys = {"segment_by": ["carrier", "flight"], "parents": [["carrier"]]}
+    assert ModelLineSpec.model_validate({**LINE, **keys}).levels == (("carrier", "flight"), ("carrier",), ())
 
 
 def test_a_missing_key_is_named() -> None:

@@ -5,9 +5,11 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from factory_assets.contracts.model_line import ESTIMATORS
 from factory_assets.core.artefacts import pickle_model
+from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.prediction import predict_scores
 from factory_assets.core.training import (
     SingleClassError,
@@ -91,6 +93,18 @@ def test_every_estimator_beats_the_dummy_on_signal(path, build_spec, build_frame
     assert better if task == "classification" else evaluation.scores[metric] < evaluation.dummy[metric]
     assert evaluation.rows == len(split.holdout)
     assert all(math.isfinite(value) for value in (*evaluation.scores.values(), *evaluation.baseline.values()))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_dummy_is_scikit_learns(build_spec, build_frame, now, task):
+    dummy = DummyClassifier(strategy="prior") if task == "classification" else DummyRegressor(strategy="mean")
+    kind = "Classifier" if task == "classification" else "Regressor"
+    spec = build_spec(estimator=f"sklearn.ensemble.HistGradientBoosting{kind}", params={"max_iter": 2})
+    split = split_by_time(build_frame(task=task), "departs_utc", HOLDOUT, None, 100, now)
+    dummy.fit(split.train[["delay"]], split.train["label"])
+    scores = dummy.predict_proba(split.holdout)[:, 1] if task == "classification" else dummy.predict(split.holdout)
+    expected = evaluate_metrics(task, split.holdout["label"].to_numpy(), scores)
+    assert fit_and_evaluate(spec, split).evaluation.dummy == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_holdout_scores_are_those_of_the_one_predict_path(build_spec, split):

@@ -1,0 +1,186 @@
+"""One chunk of a fleet: each segment fitted and evaluated by itself, so that no segment's trouble is another's.
+
+The work is a pure function of a table, a job and the tasks, and all four of them pickle: where it runs, on how many workers
+and in which order changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.reports import Evaluation
+from factory_assets.core.artefacts import (
+    CorruptArtefactError,
+    PackedModel,
+    UntrustedArtefactError,
+    pack_model,
+    pickle_model,
+    unpack_payload,
+    unpickle_model,
+)
+from factory_assets.core.features import feature_kinds
+from factory_assets.core.metrics import evaluate_metrics
+from factory_assets.core.prediction import predict_scores
+from factory_assets.core.segments import Node
+from factory_assets.core.time_split import (
+    LABEL,
+    SingleClassError,
+    TimeSplit,
+    TooFewRowsError,
+    check_classes,
+    check_rows,
+    cut_by_time,
+)
+from factory_assets.core.training import TrainedModel, fit_and_evaluate, name_features
+
+# `scored` asked only for the reigning model's scores; `failed` is the only one that a rerun mends.
+Outcome = Literal["fitted", "scored", "too_small", "single_class", "failed"]
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What all segments of one cycle have in common.
+
+    `numeric` and `categorical` are the features by the types of the whole table: a segment may hold nothing but nulls.
+    """
+
+    spec: ModelLineSpec
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    holdout_until_utc: datetime
+
+
+@dataclass(frozen=True)
+class ReigningModel:
+    """The model that serves until now, as it lies in its file; it is unpickled only if the hash is right."""
+
+    packed: PackedModel
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One segment's rows in the table, whether to fit them, and the model to compare with."""
+
+    node: Node
+    fit: bool = True
+    reigning: ReigningModel | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the model of all rows, which has no parent to fall back on."""
+        return self.node.parent is None
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What became of one task.
+
+    Scores are float64, one a row of the segment's holdout and then of its exam, in the order of the table; they are None
+    where no model gave any. `trained` and `model` are there when the outcome is `fitted`. `reigning` is the reigning
+    model's evaluation on the same holdout; None without one that could be loaded.
+    """
+
+    segment: str
+    outcome: Outcome
+    reason: str = ""
+    trained: TrainedModel | None = None
+    model: PackedModel | None = None
+    scores: np.ndarray | None = None
+    reigning_scores: np.ndarray | None = None
+    reigning: Evaluation | None = None
+
+
+def build_job(spec: ModelLineSpec, table: pa.Table, holdout_until_utc: datetime) -> FitJob:
+    """The job of a cycle over `table`, whose columns are the line's keys, its features and the label.
+
+    Raises:
+        ValueError: for a feature that is absent, or neither a number nor text.
+    """
+    features = name_features(spec, table.column_names)
+    # One value tells the type; of a column without any, Arrow's type does.
+    first = {name: table.column(name).drop_null().slice(0, 1).to_pandas() for name in features if name in table.column_names}
+    numeric, categorical = feature_kinds(pd.DataFrame(first), features)
+    return FitJob(spec, tuple(numeric), tuple(categorical), holdout_until_utc)
+
+
+def fit_chunk(job: FitJob, table: pa.Table, tasks: Sequence[SegmentTask]) -> Iterator[SegmentResult]:
+    """Yields one result a task, in their order; what a segment suffers is its result, and never raised."""
+    for task in tasks:
+        yield fit_segment(job, table, task)
+
+
+def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResult:
+    """Fits one segment, or says why not, and scores the same later rows with the reigning model.
+
+    A segment of a fleet needs `segments.min_rows` training rows, the model of all rows `validation.min_rows` on both
+    sides of the cut. With equal rows, spec and library versions the model has equal bytes.
+    """
+    frame = table.slice(task.node.start, task.node.length).to_pandas()
+    try:
+        split = split_segment(job.spec, frame, job.holdout_until_utc)
+        result = _score_reigning(job, split, task)
+    except Exception as error:
+        return SegmentResult(task.node.segment, "failed", _describe(error))
+    if not task.fit:
+        return result
+    try:
+        if task.is_root:
+            check_rows(split, job.spec.validation.min_rows)
+        else:
+            _check_segment(split, job.spec)
+        trained = fit_and_evaluate(job.spec, split, (job.numeric, job.categorical), with_baseline=task.is_root)
+        model = pack_model(pickle_model(trained.model))
+    except TooFewRowsError as error:
+        return replace(result, outcome="too_small", reason=str(error))
+    except SingleClassError as error:
+        return replace(result, outcome="single_class", reason=str(error))
+    except Exception as error:
+        return replace(result, outcome="failed", reason=_describe(error))
+    scores = np.concatenate([trained.holdout_scores, trained.exam_scores])
+    # The pipeline itself stays behind: it travels as bytes.
+    return replace(result, outcome="fitted", trained=replace(trained, model=None), model=model, scores=scores)
+
+
+def split_segment(spec: ModelLineSpec, frame: pd.DataFrame, holdout_until_utc: datetime) -> TimeSplit:
+    """Cuts rows where the line says."""
+    validation = spec.validation
+    return cut_by_time(frame, spec.as_of, validation.holdout, validation.window, holdout_until_utc, spec.exam_span)
+
+
+def _check_segment(split: TimeSplit, spec: ModelLineSpec) -> None:
+    if len(split.train) < spec.segments.min_rows:
+        raise TooFewRowsError(
+            f"{len(split.train)} training rows before {split.cut_utc.isoformat()}, and segments.min_rows is"
+            f" {spec.segments.min_rows}"
+        )
+    check_classes(split)
+
+
+def _score_reigning(job: FitJob, split: TimeSplit, task: SegmentTask) -> SegmentResult:
+    """The reigning model on the holdout and the exam; no scores when it cannot be loaded, for then it protects nothing."""
+    result = SegmentResult(task.node.segment, "scored")
+    reigning = task.reigning
+    if reigning is None or not set(reigning.numeric + reigning.categorical) <= set(split.holdout.columns):
+        return result
+    try:
+        raw = unpack_payload(reigning.packed, task.node.segment)
+        model = unpickle_model(raw, reigning.packed.sha256)
+    except (CorruptArtefactError, UntrustedArtefactError) as error:
+        return replace(result, reason=_describe(error))
+    rows = pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout
+    scores = predict_scores(model, rows, reigning.numeric, reigning.categorical, job.spec.task)
+    judged = len(split.holdout)
+    metrics = evaluate_metrics(job.spec.task, split.holdout[LABEL].to_numpy(), scores[:judged])
+    return replace(result, reigning_scores=scores, reigning=Evaluation(job.spec.metric, judged, metrics, {}, {}))
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,109 @@
+"""The cut in time: what a fit may see, what the gate judges on, and what nothing is chosen by."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+LABEL = "label"
+
+
+class TrainingDataError(ValueError):
+    """The labelled rows cannot make a model; the message says what is missing."""
+
+
+class TooFewRowsError(TrainingDataError):
+    """One side of the cut has fewer rows than `validation.min_rows`."""
+
+
+class SingleClassError(TrainingDataError):
+    """Every training row has the same label."""
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Rows before the cut, rows after it, and the newest of all, each in the order of the frame they came from.
+
+    The fit sees `train`, every choice is made on `holdout`, and a fleet as a whole is examined on `exam`.
+    """
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    cut_utc: datetime
+    exam: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def cut_by_time(
+    frame: pd.DataFrame, as_of: str, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
+) -> TimeSplit:
+    """Parts labelled rows at `now - holdout` as `split_by_time` does, however few there are.
+
+    Raises:
+        ValueError: for a naive `now`, or null labels or times.
+    """
+    if now.tzinfo is None:
+        raise ValueError("now must be timezone-aware")
+    moments = pd.to_datetime(frame[as_of], utc=True)
+    if moments.isna().any() or frame[LABEL].isna().any():
+        raise ValueError(f"every labelled row needs {as_of!r} and {LABEL!r}: drop the rows without one first")
+    cut = now - holdout
+    seen = moments <= cut
+    if window is not None:
+        seen &= moments > cut - window
+    newest, examined = (moments > cut) & (moments <= now), moments > now - exam
+    return TimeSplit(frame[seen], frame[newest & ~examined], cut, frame[newest & examined])
+
+
+def check_rows(split: TimeSplit, min_rows: int) -> None:
+    """Holds a split to be enough for a model of its own.
+
+    Raises:
+        TooFewRowsError: when one side is too small.
+        SingleClassError: when the training labels are all the same.
+    """
+    cut = split.cut_utc.isoformat()
+    for side, rows in (("before", split.train), ("after", split.holdout)):
+        if len(rows) < min_rows:
+            raise TooFewRowsError(
+                f"{len(rows)} labelled rows {side} the cut at {cut}, and validation.min_rows is {min_rows}:"
+                " wait for more data, or change validation.holdout, window or min_rows"
+            )
+    check_classes(split)
+
+
+def check_classes(split: TimeSplit) -> None:
+    """Holds the training rows to have something to learn.
+
+    Raises:
+        SingleClassError: when their labels are all the same.
+    """
+    if split.train[LABEL].nunique() == 1:
+        raise SingleClassError(
+            f"all {len(split.train)} training rows before {split.cut_utc.isoformat()} have the label"
+            f" {split.train[LABEL].iloc[0]!r}: there is nothing to learn"
+        )
+
+
+def split_by_time(
+    frame: pd.DataFrame, as_of: str, holdout: timedelta, window: timedelta | None, min_rows: int, now: datetime
+) -> TimeSplit:
+    """Parts labelled rows at `now - holdout`: later rows are the holdout, never seen by the fit.
+
+    Rows of the future (`as_of` after `now`) are on neither side, nor are rows older than `window` before the cut.
+
+    Args:
+        frame: columns `as_of` (timestamps; naive ones are read as UTC), "label" without nulls, and the features.
+        as_of: name of the timestamp column.
+        holdout: span of the holdout, back from `now`.
+        window: span of the training rows, back from the cut; None takes all.
+        min_rows: fewest rows on either side.
+        now: factory time, timezone-aware.
+
+    Raises:
+        TooFewRowsError: when one side is too small.
+        SingleClassError: when the training labels are all the same.
+        ValueError: for a naive `now`, or null labels or times.
+    """
+    split = cut_by_time(frame, as_of, holdout, window, now, timedelta(0))
+    check_rows(split, min_rows)
+    return split
