@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser clean
+.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser delta-reader clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,11 +49,23 @@ dbt-checks: setup
 	$(BIN)/sqlfluff lint dbt_project --disable-progress-bar
 	cd dbt_project && ../$(BIN)/dbt --quiet parse --target-path target
 
-pytest: setup
+pytest: setup delta-reader
 	$(BIN)/python -m pytest
 
 bench: setup  ## Ratios against a bare script, side by side; NAME=loop for one
 	$(BIN)/python -m benchmarks $(NAME)
+
+# Another implementation of Delta, in an environment of its own: the newest DuckDB has no Delta extension.
+READER := .cache/delta-reader
+READER_PACKAGES := duckdb==1.5.5 duckdb-extension-delta==1.5.5
+
+delta-reader: $(READER)/.installed  ## Install the independent Delta reader that the tests compare with
+
+$(READER)/.installed: Makefile | setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(READER)
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(READER)/bin/python $(READER_PACKAGES) || { \
+	  echo "make delta-reader: $(READER_PACKAGES) cannot be installed from the configured package indexes, and the tests that compare with them cannot run" >&2; exit 1; }
+	@touch $@
 
 browser:  ## Install the browser that the UI test drives (Debian and its kin, as root)
 	apt-get update -qq && apt-get install -y -qq chromium

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
 from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec, Trigger
 from factory_assets.contracts.names import NAME_RULE, ColumnName, Duration, Name, format_duration
 from factory_assets.contracts.source import SourceSpec
@@ -99,7 +100,7 @@ def _row(key: str, hint: Any, field: FieldInfo) -> str:
 
 def _type(hint: Any) -> str:
     # An alias such as `Name` is known by equality: hints keep what Annotated holds.
-    for alias, text in ((Name, "name"), (ColumnName, "column"), (Duration, "span of time")):
+    for alias, text in ((Name, "name"), (ColumnName, "column"), (Duration, "span of time"), (TablePattern, "table")):
         if hint == alias:
             return text
     origin, arguments = get_origin(hint), get_args(hint)
@@ -179,6 +180,7 @@ PAGES = (
         _allow_lists(),
     ),
     Page("source.md", "factory_assets.components.DeltaSource", SourceSpec, f"{_DEFS}/sources/weather/defs.yaml"),
+    Page("maintenance.md", "factory_assets.components.Maintenance", MaintenanceSpec, f"{_DEFS}/maintenance/defs.yaml"),
     Page("calendar.md", "factory_assets.components.Calendar", CalendarSpec, f"{_DEFS}/calendar/defs.yaml"),
 )
 

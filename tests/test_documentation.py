@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import read_declaration
+from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation, PromotionDecision
 from factory_assets.contracts.source import SourceSpec
@@ -41,7 +42,8 @@ DECLARATION = "factory_assets/defs/model_lines/arrival_delay/defs.yaml"
 RECOMPUTE = DOCS / "how-to" / "recompute-the-demo-table.md"
 LINES = ["arrival_delay", "departure_volume"]
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), ROOT / "data" / "README.md"])
-SPECS: dict[str, type[BaseModel]] = {"ModelLine": ModelLineSpec, "DeltaSource": SourceSpec, "Calendar": CalendarSpec}
+SPECS: dict[str, type[BaseModel]] = {"ModelLine": ModelLineSpec, "DeltaSource": SourceSpec, "Calendar": CalendarSpec,
+                                     "Maintenance": MaintenanceSpec}  # fmt: skip
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 
 

@@ -3,6 +3,7 @@
 from factory_assets.components.calendar import Calendar
 from factory_assets.components.dbt_project import DbtProject
 from factory_assets.components.delta_source import DeltaSource
+from factory_assets.components.maintenance import Maintenance
 from factory_assets.components.model_line import ModelLine
 
-__all__ = ["Calendar", "DbtProject", "DeltaSource", "ModelLine"]
+__all__ = ["Calendar", "DbtProject", "DeltaSource", "Maintenance", "ModelLine"]

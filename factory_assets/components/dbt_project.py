@@ -15,7 +15,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from pydantic import BaseModel, ConfigDict, Field
 
 from factory_assets.components.declared import DeclaredComponent
-from factory_assets.components.naming import DAILY_TAGS, bronze_key, table_key
+from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
@@ -86,7 +86,7 @@ def build_runs(project: Path) -> DbtRuns:
 def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
     translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool="dbt")
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool=DBT_POOL)
     def dbt_project(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         outcome = DbtRuns(runs.project, runs.work, lake.root).build(_select(context, manifest, translator))
         yield from _to_dagster(context, outcome, manifest, translator, lake)

@@ -6,8 +6,11 @@ DAILY_JOB = "daily"
 DAILY_SCHEDULE = "daily_schedule"
 MONITOR_JOB = "monitor"
 MONITOR_SCHEDULE = "monitor_schedule"
+MAINTENANCE_JOB = "maintenance"
+MAINTENANCE_SCHEDULE = "maintenance_schedule"
 
 SOURCES_GROUP = "sources"
+UPKEEP_GROUP = "upkeep"
 BROKEN_GROUP = "broken"
 
 CADENCE_TAG = "factory/cadence"
@@ -15,6 +18,9 @@ DAILY = "daily"
 ON_RETRAIN = "on_retrain"
 DAILY_TAGS = {CADENCE_TAG: DAILY}
 MONITORED_TAG = ("factory/monitored", "true")
+
+# Whoever rewrites dbt's tables takes turns: a build refuses to overwrite what changed since it read it.
+DBT_POOL = "dbt"
 
 LINE_TAG = "factory/line"
 # CAUSE_TAG is for people on the runs page, CAUSE_KEYS_TAG for the ledger: keys parted by blanks, which no key has.
@@ -47,6 +53,11 @@ def bronze_key(source: str) -> dg.AssetKey:
 def table_key(schema: str, table: str) -> dg.AssetKey:
     """The asset of a Delta table in the lake: its folder below the root."""
     return dg.AssetKey([schema, table])
+
+
+def maintenance_key() -> dg.AssetKey:
+    """The asset whose materialization is one round of care for all tables."""
+    return dg.AssetKey(["lake", "maintenance"])
 
 
 def training_set_key(line: str) -> dg.AssetKey:

@@ -10,6 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
+def check_time_of_day(text: str) -> str:
+    """Returns `text` when it is a time of day, HH:MM.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if not _TIME_OF_DAY.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time of day: write HH:MM, such as 06:00")
+    return text
+
+
 class CalendarSpec(BaseModel):
     """One factory, one calendar: a run over a range of days can then hold sources and predictions together."""
 
@@ -33,9 +44,7 @@ class CalendarSpec(BaseModel):
     @field_validator("daily_at")
     @classmethod
     def _daily_at_is_a_time(cls, daily_at: str) -> str:
-        if not _TIME_OF_DAY.fullmatch(daily_at):
-            raise ValueError(f"{daily_at!r} is not a time of day: write HH:MM, such as 06:00")
-        return daily_at
+        return check_time_of_day(daily_at)
 
     @model_validator(mode="after")
     def _end_is_after_start(self) -> Self:

@@ -10,6 +10,7 @@ from dbt_common.invocation import get_invocation_id
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 
 from factory_assets.storage.dbt_model_write import ModelWrite, checked_sql, refuse_changed_columns, refuse_types
+from factory_assets.storage.delta import TABLE_PROPERTIES
 from factory_assets.storage.snapshots import open_table
 from factory_assets.storage.sql import SqlValue, equals_any, quote_identifier
 
@@ -59,6 +60,7 @@ def _replace_all(
             mode="error",
             partition_by=list(write.partition_by),
             storage_options=storage_options,
+            configuration=dict(TABLE_PROPERTIES),
             writer_properties=_WRITER_PROPERTIES,
             commit_properties=_commit_properties(write),
         )

@@ -11,18 +11,22 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from factory_assets.storage.lake_files import LakeFiles, open_files
 from factory_assets.storage.snapshots import open_table, select_sql
 from factory_assets.storage.sql import quote_identifier
 
 # A conflict is somebody else's commit between our read and our write: reading again and trying again is always right.
-_on_conflict = retry(
+retry_on_conflict = retry(
     retry=retry_if_exception_type(CommitFailedError),
     stop=stop_after_attempt(8),
     wait=wait_random_exponential(multiplier=0.05, max=2),
     reraise=True,
 )
 
-
+# delta-rs drops log entries of more than 30 days at a checkpoint, unless a table says no; a version goes with them.
+LOG_CLEANUP = "delta.enableExpiredLogCleanup"
+# Given when a table is made: delta-rs 1.6 cannot add a property later without adding a feature too.
+TABLE_PROPERTIES: Mapping[str, str] = {LOG_CLEANUP: "false"}
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
@@ -76,6 +80,11 @@ class Lake:
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> LakeFiles:
+        """The files that the tables are made of."""
+        return open_files(self.root)
 
     def uri(self, name: str) -> str:
         """Where the table '<schema>/<table>' lies."""
@@ -184,7 +193,7 @@ class Lake:
             return False
         return True
 
-    @_on_conflict
+    @retry_on_conflict
     def _commit(self, spec: TableSpec, write: Callable[[DeltaTable | None], None]) -> int:
         write(open_table(self.uri(spec.name), None, dict(self.storage_options) or None))
         return self.pin(spec.name).version
@@ -196,6 +205,7 @@ class Lake:
                 data,
                 mode="error",
                 commit_properties=properties,
+                configuration=dict(TABLE_PROPERTIES),
                 partition_by=list(spec.partition_by) or None,
                 storage_options=dict(self.storage_options) or None,
             )

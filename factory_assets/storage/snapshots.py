@@ -109,7 +109,7 @@ def read_file_set(table: DeltaTable) -> FileSet:
     Raises:
         UnreadableTableError: The table needs more than its data files to be read right.
     """
-    _refuse_unreadable(table)
+    refuse_unreadable(table)
     root, paths = _data_files(table)
     partition_columns = tuple(table.metadata().partition_columns)
     _refuse_foreign_layout(table, paths, sorted(partition_columns))
@@ -150,7 +150,12 @@ def _type_name(data_type: object, column: str) -> str:
     match data_type:
         case PrimitiveType():
             name = str(data_type.type)
-            return name.upper() if name.startswith("decimal(") else _DUCKDB_TYPES[name]
+            if name.startswith("decimal("):
+                return name.upper()
+            if name in _DUCKDB_TYPES:
+                return _DUCKDB_TYPES[name]
+            # Such as `void`, which a column of untyped nulls gets.
+            raise TypeError(f"column {column!r}: no DuckDB type for the Delta type {name!r}")
         case ArrayType():
             return f"{_type_name(data_type.element_type, column)}[]"
         case MapType():
@@ -181,7 +186,12 @@ def _surely_in_files(table: DeltaTable, fields: Sequence[Field]) -> bool:
     return all(field.name in seen or any(name.startswith(f"{field.name}.") for name in seen) for field in fields)
 
 
-def _refuse_unreadable(table: DeltaTable) -> None:
+def refuse_unreadable(table: DeltaTable) -> None:
+    """Refuse a table whose data files alone do not say what its rows are.
+
+    Raises:
+        UnreadableTableError: naming the Delta feature.
+    """
     for feature in sorted(table.protocol().reader_features or ()):
         if feature not in _HARMLESS_READER_FEATURES:
             raise UnreadableTableError(table.table_uri, feature)

@@ -15,6 +15,8 @@ MARTS_SCHEMA = "marts"
 LABEL_COLUMN = "label"
 KNOWN_AT_COLUMN = "label_known_at_utc"
 _KNOWN_AT = "factory.as_known_at_utc"
+_FEATURE_SET = "factory.feature_set"
+_LABELS = "factory.labels"
 _FEATURE_SET_VERSION = "factory.feature_set_version"
 _LABEL_VERSION = "factory.label_version"
 
@@ -43,7 +45,7 @@ class TrainingSets:
     @property
     def name(self) -> str:
         """The table's name in the lake."""
-        return f"training_sets/{self.spec.name}"
+        return training_set_name(self.spec.name)
 
     def pin_features(self) -> PinnedTable:
         """The newest version of the line's feature set, pinned."""
@@ -76,6 +78,8 @@ class TrainingSets:
         table = TableSpec(self.name, rows.schema, self.spec.entity, sort_by=self.spec.row_key)
         note = {
             _KNOWN_AT: now.isoformat(),
+            _FEATURE_SET: feature_set.name,
+            _LABELS: labels.name,
             _FEATURE_SET_VERSION: str(feature_set.version),
             _LABEL_VERSION: str(labels.version),
         }
@@ -112,6 +116,17 @@ class TrainingSets:
         """The rows of a pinned training set in their own order: row key, features and label."""
         order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
         return self.lake.query(f"select * exclude ({KNOWN_AT_COLUMN}) from t order by {order}", t=table)
+
+
+def training_set_name(line: str) -> str:
+    """The table of a line's training sets."""
+    return f"training_sets/{line}"
+
+
+def read_input_names(lake: Lake, line: str, version: int) -> tuple[str, str] | None:
+    """The feature set and the label table that a version of a line's training set was built from; None when it is silent."""
+    note = lake.read_note(lake.pin(training_set_name(line), version))
+    return (note[_FEATURE_SET], note[_LABELS]) if _FEATURE_SET in note else None
 
 
 def _require_columns(table: PinnedTable, columns: tuple[str, ...], who: str) -> None:

@@ -1,0 +1,77 @@
+"""The upkeep of the lake: care for every table, and which versions something live needs.
+
+Live are the champions, and those that they could be rolled back to: what they learnt from has to stay readable.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.maintenance import maintain_table
+from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.training_sets import FEATURES_SCHEMA, MARTS_SCHEMA, read_input_names, training_set_name
+
+_LIVE_MODELS = """
+    with promoted as (
+        select line, segment, version, max(sequence) as sequence
+        from promotions
+        where promoted
+        group by all
+    ),
+    live as (
+        select line, segment, version
+        from promoted
+        qualify row_number() over (partition by line, segment order by sequence desc) <= 2
+    )
+    select distinct line, training_set_version, feature_set_version, label_version
+    from live join versions using (line, segment, version)
+    order by all
+"""
+
+
+def care_for_lake(lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> list[TableCare]:
+    """One round over every declared table; what is needed is asked before anything is deleted."""
+    needed = find_needed_versions(lake, lines)
+    return [
+        maintain_table(lake, table, spec, needed.get(table, frozenset()))
+        for table in lake.files.table_names()
+        if spec.covers(table)
+    ]
+
+
+def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str, set[int]]:
+    """Versions by table: training set, feature set and labels of each segment's champion and of the one before it.
+
+    The names of the inputs are those that the training set's own commit notes, so that a line which now declares another
+    feature set, or is not declared at all, keeps what its champion was made from.
+
+    Raises:
+        LookupError: when a live model's inputs cannot be named, which older training sets without a line leave open.
+    """
+    promotions, versions = lake.find(PROMOTIONS.name), lake.find(MODEL_VERSIONS.name)
+    if promotions is None or versions is None:
+        return {}
+    declared = {line.name: line for line in lines}
+    needed: defaultdict[str, set[int]] = defaultdict(set)
+    for live in lake.query(_LIVE_MODELS, promotions=promotions, versions=versions).to_pylist():
+        training_set, feature_set, labels = _input_names(lake, live, declared.get(live["line"]))
+        needed[training_set].add(live["training_set_version"])
+        needed[feature_set].add(live["feature_set_version"])
+        needed[labels].add(live["label_version"])
+    return dict(needed)
+
+
+def _input_names(lake: Lake, live: dict[str, Any], line: ModelLineSpec | None) -> tuple[str, str, str]:
+    name = live["line"]
+    noted = read_input_names(lake, name, live["training_set_version"])
+    if noted is not None:
+        return training_set_name(name), *noted
+    if line is None:
+        raise LookupError(
+            f"model line {name!r} has a champion and no declaration, and its training set (version "
+            f"{live['training_set_version']}) does not say what it was built from: declare the line again"
+        )
+    return training_set_name(name), f"{FEATURES_SCHEMA}/{line.feature_set}", f"{MARTS_SCHEMA}/{line.label.model}"

@@ -1,0 +1,125 @@
+"""The upkeep of the lake never drops what a champion, or the one it could be rolled back to, learnt from."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory_assets.contracts.maintenance import MaintenanceSpec
+from factory_assets.contracts.reports import PromotionDecision
+from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
+from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
+from tests.aged_tables import age_table
+from tests.lines.conftest import NOW, SPEC, write_things
+from tests.recorded import build_version
+
+SHORT = MaintenanceSpec(retention="1h", compact_from=2)
+
+
+def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) -> ModelVersion:
+    """One more version of each input, and a promoted model that is recorded as learnt from them."""
+    write_things(stores.lake, shift=cycle * 0.5)
+    now = NOW + timedelta(days=cycle)
+    training_set = stores.training_sets.build(now)
+    before = stores.versions.champion(SPEC.name, segment)
+    version = replace(
+        build_version(SPEC.name, cycle + 1),
+        segment=segment,
+        training_set_version=training_set.table.version,
+        feature_set_version=training_set.feature_set.version,
+        label_version=training_set.labels.version,
+    )
+    stores.versions.record(version)
+    promotion = PromotionDecision(True, "by hand", 1.0, None)
+    stores.versions.decide(version, before and before.version, promotion, now, "run")
+    return version
+
+
+@pytest.fixture
+def three_cycles(stores: Any) -> tuple[Any, list[ModelVersion]]:
+    """A line of three promoted versions, and inputs that went on after the last."""
+    versions = [train_on_new_things(stores, cycle) for cycle in range(3)]
+    write_things(stores.lake, shift=9)
+    stores.training_sets.build(NOW + timedelta(days=9))
+    for table in stores.lake.files.table_names():
+        age_table(Path(stores.lake.uri(table)), 1)
+    return stores, versions
+
+
+def rows(stores: Any, table: str, version: int | None) -> list[Any]:
+    return stores.lake.query("select * from t order by all", t=stores.lake.pin(table, version)).to_pylist()
+
+
+def test_the_inputs_of_the_champion_and_of_the_one_before_outlive_the_retention(
+    three_cycles: tuple[Any, list[ModelVersion]],
+) -> None:
+    stores, (first, second, third) = three_cycles
+    inputs = [
+        (table, getattr(model, version))
+        for model in (second, third)
+        for table, version in (
+            ("training_sets/delay", "training_set_version"),
+            ("features/feat_thing", "feature_set_version"),
+            ("marts/fct_thing", "label_version"),
+        )
+    ]
+    newest = [(table, None) for table in stores.lake.files.table_names()]
+    before = {place: rows(stores, *place) for place in [*inputs, *newest]}
+    cared = {care.table: care for care in care_for_lake(stores.lake, SHORT, [SPEC])}
+    assert {care.problem for care in cared.values()} == {None}
+    assert {place: rows(stores, *place) for place in before} == before
+    assert cared["features/feat_thing"].kept_versions == (second.feature_set_version, third.feature_set_version)
+    # The first model serves no more, nor would a rollback go to it.
+    assert cared["features/feat_thing"].files_freed > 0
+    with pytest.raises(Exception, match="No files found"):
+        rows(stores, "features/feat_thing", first.feature_set_version)
+
+
+def test_a_line_that_is_no_longer_declared_keeps_what_its_champion_was_made_from(
+    three_cycles: tuple[Any, list[ModelVersion]],
+) -> None:
+    stores, (_, second, third) = three_cycles
+    expected = find_needed_versions(stores.lake, [SPEC])
+    other = SPEC.model_copy(update={"feature_set": "feat_other"})
+    assert find_needed_versions(stores.lake, []) == find_needed_versions(stores.lake, [other]) == expected
+    assert expected["training_sets/delay"] == {second.training_set_version, third.training_set_version}
+
+
+def test_each_segment_has_a_champion_of_its_own(stores: Any) -> None:
+    train_on_new_things(stores, 0, "UA")
+    for cycle in range(1, 4):
+        train_on_new_things(stores, cycle, "AA")
+    assert find_needed_versions(stores.lake, [SPEC])["training_sets/delay"] == {0, 2, 3}
+
+
+def test_a_challenger_that_was_not_promoted_needs_nothing(three_cycles: tuple[Any, list[ModelVersion]]) -> None:
+    stores, (*_, third) = three_cycles
+    expected = find_needed_versions(stores.lake, [SPEC])
+    kept = replace(third, version=4, training_set_version=3)
+    stores.versions.record(kept)
+    stores.versions.decide(kept, third.version, PromotionDecision(False, "no better", 0.5, 0.6), NOW, "run")
+    assert find_needed_versions(stores.lake, [SPEC]) == expected
+
+
+def test_without_a_champion_nothing_is_needed(stores: Any) -> None:
+    assert find_needed_versions(stores.lake, [SPEC]) == {}
+
+
+def test_excluded_tables_are_left_alone(three_cycles: tuple[Any, list[ModelVersion]]) -> None:
+    stores, _ = three_cycles
+    cared = care_for_lake(stores.lake, SHORT.model_copy(update={"exclude": ("features/*",)}), [SPEC])
+    assert {care.table.split("/")[0] for care in cared} == {"marts", "ops", "training_sets"}
+    only = care_for_lake(stores.lake, SHORT.model_copy(update={"tables": ("ops/pro*",)}), [SPEC])
+    assert [care.table for care in only] == ["ops/promotions"]
+
+
+def test_inputs_that_cannot_be_named_stop_the_round_before_anything_is_deleted(
+    three_cycles: tuple[Any, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, _ = three_cycles
+    monkeypatch.setattr("factory_assets.lines.upkeep.read_input_names", lambda *_: None)
+    assert find_needed_versions(stores.lake, [SPEC])
+    with pytest.raises(LookupError, match="'delay' has a champion and no declaration"):
+        care_for_lake(stores.lake, SHORT, [])
