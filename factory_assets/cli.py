@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from factory_assets.impact_command import impact
 from factory_assets.settings import FactorySettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -117,6 +118,8 @@ def validate() -> None:
         raise typer.Exit(1)
     console.print("all declarations are sound")
 
+
+app.command()(impact)
 
 _WHERE_TO_LOOK = """
 Look at what it did:

@@ -91,6 +91,24 @@ class DbtRuns:
             failures.append(f"dbt stopped: {result.exception}")
         return DbtOutcome(bool(result.success), tuple(events), tuple(failures))
 
+    def compile(self, full_refresh: bool) -> dict[str, Any]:
+        """The manifest with the SQL of every node, as a full refresh or an incremental run over this lake would have it.
+
+        Raises:
+            DbtParseError: with dbt's message, when the project does not parse or a node does not compile.
+        """
+        from dbt.cli.main import dbtRunner
+
+        command = ["compile", *self._flags(), "--log-level", "none", *(["--full-refresh"] if full_refresh else [])]
+        with self._environment():
+            result = dbtRunner().invoke(command)
+        if not result.success:
+            failures = [_describe_failure(node) for node in _results(result.result) if not _is_good(node)]
+            failures += [str(result.exception)] if result.exception is not None else []
+            raise DbtParseError(f"the dbt project in {self.project} does not compile:\n" + "\n".join(failures))
+        loaded: dict[str, Any] = json.loads((self.target / "manifest.json").read_text(encoding="utf-8"))
+        return loaded
+
     def _flags(self) -> list[str]:
         folders = {"--project-dir": self.project, "--profiles-dir": self.project}
         folders |= {"--target-path": self.target, "--log-path": self.work / "logs"}

@@ -72,7 +72,12 @@ class Sandbox:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     """An empty lake, and a dbt project without models."""
-    project = tmp_path / "project"
+    return make_sandbox(tmp_path)
+
+
+def make_sandbox(folder: Path) -> Sandbox:
+    """As the fixture `sandbox`, in a folder of one's own."""
+    project = folder / "project"
     (project / "models").mkdir(parents=True)
     shutil.copytree(DBT_PROJECT / "macros", project / "macros")
     shutil.copy(DBT_PROJECT / "profiles.yml", project)
@@ -81,4 +86,4 @@ def sandbox(tmp_path: Path) -> Sandbox:
     (project / "dbt_project.yml").write_text(yaml.safe_dump(settings))
     sources = [{"name": "bronze", "tables": [{"name": "events"}, {"name": "other"}]}]
     (project / "models" / "sources.yml").write_text(yaml.safe_dump({"version": 2, "sources": sources}))
-    return Sandbox(project, tmp_path / "lake", tmp_path / "work")
+    return Sandbox(project, folder / "lake", folder / "work")
