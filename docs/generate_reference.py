@@ -18,8 +18,9 @@ from pydantic.fields import FieldInfo
 
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
-from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec, Trigger
+from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec
 from factory_assets.contracts.names import NAME_RULE, ColumnName, Duration, Name, format_duration
+from factory_assets.contracts.retrain_policy import RetrainRule, Trigger
 from factory_assets.contracts.source import SourceSpec
 
 FOLDER = Path(__file__).parent / "reference"
@@ -84,6 +85,8 @@ def _nested(hint: Any) -> tuple[type[BaseModel] | None, str]:
     """The spec below a key, and the step to it when it is one of many."""
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return hint, ""
+    if get_origin(hint) is tuple and get_args(hint)[0] is RetrainRule:
+        return RetrainRule, "<rule>."
     if get_origin(hint) is dict:
         value = get_args(hint)[1]
         if isinstance(value, type) and issubclass(value, BaseModel):
@@ -109,6 +112,8 @@ def _type(hint: Any) -> str:
     if origin in (Union, UnionType):
         kinds = [_type(argument) for argument in arguments if argument is not NoneType]
         return kinds[0] if len(kinds) == 1 else "a plain value"
+    if origin is tuple and arguments[0] is RetrainRule:
+        return "list, each a trigger or a rule"
     if origin is tuple:
         return f"list, each {_type(arguments[0])}"
     if origin is dict:
@@ -145,6 +150,8 @@ def _as_yaml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, RetrainRule):
+        return value.when
     if isinstance(value, tuple):
         return f"[{', '.join(_as_yaml(item) for item in value)}]"
     if isinstance(value, dict):
@@ -157,14 +164,14 @@ def _cell(text: str) -> str:
 
 
 def _allow_lists() -> str:
-    checks = ", ".join(f"`{check}`" for check in get_args(Trigger))
+    triggers = ", ".join(f"`{trigger}`" for trigger in get_args(Trigger))
     estimators = "\n".join(f"| `{path}` | {task} |" for path, task in ESTIMATORS.items())
     metrics = "\n".join(
         f"| `{name}` | {task} | {'higher' if higher_is_better else 'lower'} |"
         for name, (task, higher_is_better) in METRICS.items()
     )
     return (
-        f"\n## Checks that start a retrain\n\n`retrain.triggers` takes {checks}: a retrain cannot mend the other checks.\n"
+        f"\n## Triggers\n\n`retrain.triggers` takes {triggers}: a retrain cannot mend the other checks.\n"
         f"\n## Estimators\n\n| `estimator` | task |\n|---|---|\n{estimators}\n"
         f"\n## Metrics\n\n| `validation.metric` | task | better is |\n|---|---|---|\n{metrics}\n"
     )

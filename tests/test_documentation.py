@@ -21,6 +21,7 @@ from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation, PromotionDecision
+from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.artefacts import unpickle_model
 from factory_assets.core.training import split_by_time
@@ -34,7 +35,7 @@ from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
+from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -122,7 +123,8 @@ def test_the_reference_names_every_key_and_its_default(generator: Any) -> None:
         "| `drift.window` | span of time | `7d` |",
         "| `validation.min_rows` | whole number (at least 20) | `200` |",
         "| `entity` | list, each column (at least 1) | **required** |",
-        "| `retrain.triggers` | list, each one of ",
+        "| `retrain.triggers` | list, each a trigger or a rule |",
+        "| `retrain.triggers.<rule>.action` | one of `retrain`, `alert_only` |",
     ):
         assert row in page
     for name in ModelLineSpec.model_fields:
@@ -224,12 +226,15 @@ def data_folder(tmp_path: Path) -> Path:
     verdicts = [{**verdict, "check": f"check_{number}", "passed": number > 0} for number in range(4)]
     lake.upsert(CHECK_RESULTS, rows(CHECK_RESULTS, verdicts))
     ledger = [
-        ledger_row("requested", 1, ["arrival_delay/feature_drift/v1/a", "arrival_delay/model_age/v1/a"]),
-        ledger_row("promoted", 1, ["arrival_delay/feature_drift/v1/a", "arrival_delay/model_age/v1/a"]),
-        ledger_row("failed", 2, ["arrival_delay/feature_drift/v2/a"]),
-        ledger_row("kept_champion", 3, ["by_hand"]),
+        *(
+            ledger_step(state, 1, trigger)
+            for state in ("requested", "promoted")
+            for trigger in ("feature_drift", "model_age")
+        ),
+        ledger_step("failed", 2, "feature_drift"),
+        ledger_step("kept_champion", 3, "by_hand"),
     ]
-    lake.upsert(RETRAIN_LEDGER, rows(RETRAIN_LEDGER, ledger))
+    assert RetrainLedger(lake).write(ledger, 0)
     scores = TableSpec("predictions/arrival_delay", pa.schema([("flight_id", pa.string())]), ("flight_id",))
     lake.replace(scores, pa.table({"flight_id": [f"f{n}" for n in range(1234)]}))
     lake.replace(scores, pa.table({"flight_id": ["f0"]}), "flight_id = 'f0'")
@@ -243,11 +248,10 @@ def rows(table: TableSpec, values: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(values, schema=table.schema)
 
 
-def ledger_row(state: str, attempt: int, causes: list[str]) -> dict[str, Any]:
-    at = NOON + timedelta(days=attempt)
-    key = f"arrival_delay:{attempt}"
-    return {"line": "arrival_delay", "run_key": key, "attempt": attempt, "causes": causes, "state": state, "at_utc": at,
-            "recorded_at_utc": at, "reason": state, "run_id": "run"}  # fmt: skip
+def ledger_step(state: Any, day: int, trigger: str) -> LedgerEntry:
+    at = NOON + timedelta(days=day)
+    cause = Cause("arrival_delay", "all", trigger, day, NOON)
+    return LedgerEntry(cause, state, at, at, str(state), run_key=f"arrival_delay:{day}:1", run_id="run")
 
 
 def a_version(number: int, value: float) -> ModelVersion:

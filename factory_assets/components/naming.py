@@ -23,9 +23,9 @@ MONITORED_TAG = ("factory/monitored", "true")
 DBT_POOL = "dbt"
 
 LINE_TAG = "factory/line"
-# CAUSE_TAG is for people on the runs page, CAUSE_KEYS_TAG for the ledger: keys parted by blanks, which no key has.
+# For people on the runs page; which causes a run serves is the ledger's to say, by the run key in REQUEST_TAG.
 CAUSE_TAG = "factory/cause"
-CAUSE_KEYS_TAG = "factory/cause_keys"
+STRATEGY_TAG = "factory/strategy"
 ATTEMPT_TAG = "factory/attempt"
 # On a run whose processes ended with the factory's: it was lost, and says nothing of what it did.
 LOST_TAG = "factory/lost"
@@ -78,6 +78,11 @@ def predictions_key(line: str) -> dg.AssetKey:
 def broken_key(declaration: str) -> dg.AssetKey:
     """The asset that shows a declaration which cannot be used."""
     return dg.AssetKey(["broken", declaration])
+
+
+def models_step(line: str) -> str:
+    """The op of `models_key`, as run config names it."""
+    return f"{line}__models"
 
 
 def retrain_job(line: str) -> str:

@@ -1,16 +1,17 @@
 """What a user declares of a model line: one registered model with its feature set, label, gate, checks and policy."""
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from factory_assets.contracts.names import ColumnName, Duration, Name
+from factory_assets.contracts.retrain_policy import RetrainSpec
+from factory_assets.contracts.strict import Strict as _Strict
+from factory_assets.contracts.strict import span as _span
 
 Task = Literal["classification", "regression"]
 CheckKind = Literal["data_freshness", "model_age", "feature_drift", "prediction_drift"]
-# The checks that a retrain can mend.
-Trigger = Literal["model_age", "feature_drift", "prediction_drift"]
 
 # Where the models of a fleet are fitted; the results are the same.
 Executor = Literal["serial", "processes", "ray"]
@@ -38,14 +39,6 @@ ESTIMATORS: dict[str, Task] = {
     "sklearn.linear_model.Ridge": "regression",
     "sklearn.linear_model.PoissonRegressor": "regression",
 }
-
-
-def _span(text: str, description: str) -> Any:
-    return Field(default=text, validate_default=True, description=description)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LabelSpec(_Strict):
@@ -97,18 +90,6 @@ class DriftSpec(_Strict):
     min_rows: int = Field(default=200, ge=50, description="A smaller window gives no verdict (PSI is noise there).")
     false_discovery_rate: float = Field(default=0.05, gt=0, lt=1, description="Benjamini-Hochberg level over features.")
     ignore: tuple[ColumnName, ...] = Field(default=(), description="Features that move with the season by design.")
-
-
-class RetrainSpec(_Strict):
-    """Which failed checks start a retrain, and how often one may start."""
-
-    # Not `on`: plain YAML reads that key as true.
-    triggers: tuple[Trigger, ...] = Field(
-        default=("feature_drift", "prediction_drift", "model_age"), description="Checks that start one when they fail."
-    )
-    cooldown: Duration = _span("24h", "Least time between two retrains, by the factory clock.")
-    max_attempts: int = Field(default=3, ge=1, description="Tries for one cause before it is raised to a person.")
-    backoff: Duration = _span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
 
 
 class SegmentsSpec(_Strict):

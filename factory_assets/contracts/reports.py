@@ -1,13 +1,7 @@
 """Frozen verdicts: what the pure functions of `core` return, and what storage and the UI show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
-
-from factory_assets.contracts.model_line import CheckKind
-
-# `lost`: the process died under the run, which says nothing of the run; `failed`: the run itself went wrong.
-RetrainState = Literal["requested", "promoted", "kept_champion", "failed", "lost"]
 
 
 @dataclass(frozen=True)
@@ -93,46 +87,3 @@ class PromotionDecision:
     reason: str
     challenger_value: float
     champion_value: float | None
-
-
-@dataclass(frozen=True)
-class FailedCheck:
-    """One failed asset-check evaluation, as the sensor read it from Dagster's record.
-
-    `champion_version` and `data_as_of_utc` make the cause: the same model found wanting on the same data is the same
-    cause, however often the check runs.
-    """
-
-    check: CheckKind
-    evaluation_id: int
-    run_id: str
-    champion_version: int
-    data_as_of_utc: datetime
-    summary: str
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One row of the retrain ledger. `at_utc` is factory time, `recorded_at_utc` wall time."""
-
-    line: str
-    run_key: str
-    attempt: int
-    causes: tuple[str, ...]
-    state: RetrainState
-    at_utc: datetime
-    recorded_at_utc: datetime
-    reason: str
-    run_id: str = ""
-
-
-@dataclass(frozen=True)
-class RetrainDecision:
-    """What the sensor shall do. `run_key` names line, causes and attempt, so one attempt is one run for ever."""
-
-    request: bool
-    reason: str
-    run_key: str = ""
-    attempt: int = 0
-    causes: tuple[str, ...] = ()
-    checks: tuple[FailedCheck, ...] = field(default=())

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from factory_assets.components.model_line.retraining import decide, unanswered_causes
+from factory_assets.components.model_line.retraining import is_settled
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags, retrain_job
 from factory_assets.components.run_states import UNFINISHED
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -125,10 +125,7 @@ class Demo:
         retrains = dg.RunsFilter(job_name=retrain_job(line.name), statuses=UNFINISHED)
         if self.instance.get_runs_count(retrains):
             return True
-        stores = self.stores(line)
-        if unanswered_causes(stores.ledger.entries(line.name)):
-            return True
-        return decide(self.instance, stores, FactoryClock(self.settings.clock).now()).request
+        return not is_settled(self.instance, self.stores(line), FactoryClock(self.settings.clock).now())
 
     def stores(self, line: ModelLineSpec) -> LineStores:
         """The line's storage objects."""

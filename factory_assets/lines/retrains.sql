@@ -1,11 +1,10 @@
 select
-    strftime(at_utc, '%Y-%m-%d') as day,
+    strftime(max(at_utc), '%Y-%m-%d') as day,
     line,
-    list_sort(
-        list_distinct(list_transform(causes, lambda cause: coalesce(nullif(split_part(cause, '/', 2), ''), cause)))
-    ) as causes,
+    list_sort(list_distinct(list(trigger))) as causes,
     replace(state, '_', ' ') as outcome,
-    reason
+    any_value(reason) as reason
 from retrain_ledger
-where state <> 'requested'
-order by at_utc, recorded_at_utc, line
+where state in ('promoted', 'kept_champion', 'failed', 'lost', 'expired')
+group by line, run_key, state
+order by max(sequence), max(step)

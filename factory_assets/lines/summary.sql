@@ -30,7 +30,7 @@ verdicts as (
 retrains as (
     select
         line,
-        count(*) as retrains
+        count(distinct run_key) as retrains
     from retrain_ledger
     where state in ('promoted', 'kept_champion')
     group by line

@@ -9,10 +9,12 @@ import pytest
 
 from factory_assets.components.model_line.check_history import read_failed_checks
 from factory_assets.components.model_line.checks import check_keys
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.model_line.retraining import build_retraining_sensor
 from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, REQUEST_TAG
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.contracts.retraining import LedgerEntry, Outcome
 from factory_assets.processes import mark_lost_runs
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
@@ -46,12 +48,16 @@ class Factory:
             "mlflow": MlflowResource(tracking_uri="sqlite:////nowhere", artifact_root="/nowhere"),
             "clock": ClockResource(path=str(folder / "clock.json")),
         }
+        self.stores = open_stores(SPEC, self.resources["lake"], self.resources["mlflow"])
         self.sensor = build_retraining_sensor(SPEC)
 
     def tick(self) -> dg.RunRequest | str:
         context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
         answer = self.sensor(context)
-        return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else answer
+        if isinstance(answer, dg.SkipReason):
+            return str(answer.skip_message)
+        (request,) = answer.run_requests
+        return request
 
     def judge(self, kind: str, passed: bool, champion: int, as_of: datetime = NOW) -> None:
         key = check_keys(SPEC)[kind]
@@ -67,13 +73,16 @@ class Factory:
     def entries(self) -> list[LedgerEntry]:
         return RetrainLedger(self.lake).entries("delay")
 
-    def resolve(self, request: dg.RunRequest, state: str, version: int | None = None) -> None:
+    def claim(self, run: dg.DagsterRun) -> None:
+        claim_request(self.stores, claimant_of("delay", run, ()), self.clock.now())
+
+    def resolve(self, run: dg.DagsterRun, state: Any, version: int | None = None) -> None:
+        """What the models asset does in its run: claims, trains (which is left out), promotes, answers."""
         now = self.clock.now()
-        (asked,) = [e for e in self.entries() if e.run_key == request.run_key and e.state == "requested"]
+        self.claim(run)
         if version is not None:
             promote(self.lake, "delay", version, now)
-        values = {**asked.__dict__, "state": state, "at_utc": now, "recorded_at_utc": datetime.now(UTC)}
-        RetrainLedger(self.lake).record(LedgerEntry(**values))
+        answer_request(self.stores, claimant_of("delay", run, ()), {"all": Outcome(state, "so said the gate", version)}, now)
 
 
 def dg_run_id() -> str:
@@ -108,8 +117,10 @@ def test_a_failed_check_is_one_request_that_says_why(factory: Factory) -> None:
     assert request.tags[CAUSE_TAG] == "feature_drift"
     assert request.tags[REQUEST_TAG] == request.run_key
     assert request.tags["factory/check/feature_drift"].split("@")[0].isdigit()
-    (entry,) = factory.entries()
-    assert (entry.state, entry.causes) == ("requested", ("delay/feature_drift/v1/2013-07-10T14:00:00Z",))
+    opened, asked = factory.entries()
+    assert (opened.state, asked.state) == ("open", "requested")
+    assert opened.cause.key == asked.cause.key == "delay/all/feature_drift/v1/2013-07-10T14:00:00Z"
+    assert opened.evaluated_at_utc <= opened.recorded_at_utc
 
 
 def test_a_line_that_was_never_trained_is_trained(factory: Factory) -> None:
@@ -129,13 +140,15 @@ def test_killed_after_the_ledger_the_next_tick_asks_under_the_same_key(factory: 
     factory.judge("feature_drift", False, 1)
     first = requested(factory.tick())
     assert requested(factory.tick()).run_key == first.run_key
-    assert len(factory.entries()) == 1
+    assert [entry.state for entry in factory.entries()] == ["open", "requested"]
 
 
 def test_while_the_retrain_runs_nothing_more_is_asked(factory: Factory) -> None:
     promote(factory.lake, "delay", 1)
     factory.judge("feature_drift", False, 1)
     run = factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.STARTED)
+    assert "was requested" in str(factory.tick())
+    factory.claim(run)
     assert run.run_id in str(factory.tick())
 
 
@@ -152,15 +165,14 @@ def test_failures_of_one_tick_are_one_run(factory: Factory) -> None:
     factory.judge("model_age", False, 1)
     request = requested(factory.tick())
     assert request.tags[CAUSE_TAG] == "feature_drift, model_age"
-    assert len(factory.entries()) == 1
+    assert {entry.run_key for entry in factory.entries() if entry.state == "requested"} == {request.run_key}
 
 
 def test_an_answered_cause_is_not_asked_again_and_a_replaced_model_not_either(factory: Factory) -> None:
     promote(factory.lake, "delay", 1)
     factory.judge("feature_drift", False, 1)
     request = requested(factory.tick())
-    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
-    factory.resolve(request, "promoted", version=2)
+    factory.resolve(factory.start_run(request, dg.DagsterRunStatus.SUCCESS), "promoted", version=2)
     assert isinstance(factory.tick(), str)
 
 
@@ -168,8 +180,7 @@ def test_a_kept_champion_on_the_same_data_is_an_answer_too(factory: Factory) -> 
     promote(factory.lake, "delay", 1)
     factory.judge("feature_drift", False, 1)
     request = requested(factory.tick())
-    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
-    factory.resolve(request, "kept_champion")
+    factory.resolve(factory.start_run(request, dg.DagsterRunStatus.SUCCESS), "kept_champion")
     factory.judge("feature_drift", False, 1)
     assert "Already answered" in str(factory.tick())
 
@@ -178,8 +189,7 @@ def test_new_causes_wait_for_the_cooldown_and_then_are_served(factory: Factory) 
     promote(factory.lake, "delay", 1)
     factory.judge("feature_drift", False, 1)
     request = requested(factory.tick())
-    factory.start_run(request, dg.DagsterRunStatus.SUCCESS)
-    factory.resolve(request, "promoted", version=2)
+    factory.resolve(factory.start_run(request, dg.DagsterRunStatus.SUCCESS), "promoted", version=2)
     later = NOW + timedelta(days=2)
     factory.clock.set(later)
     factory.judge("feature_drift", False, 2, later)
@@ -195,8 +205,9 @@ def test_a_run_whose_process_died_is_tried_again_at_once(factory: Factory) -> No
     run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
     assert mark_lost_runs(factory.instance) == [run.run_id]
     second = requested(factory.tick())
-    assert second.run_key == first.run_key.removesuffix(":1") + ":2"
-    assert [entry.state for entry in factory.entries()] == ["requested", "lost", "requested"]
+    assert second.run_key != first.run_key
+    assert second.tags["factory/attempt"] == "2"
+    assert [entry.state for entry in factory.entries()] == ["open", "requested", "lost", "requested"]
 
 
 def test_however_often_the_factory_is_shut_down_the_retrain_comes(factory: Factory) -> None:
@@ -225,7 +236,7 @@ def test_a_run_that_went_wrong_waits_for_its_backoff(factory: Factory) -> None:
     factory.judge("feature_drift", False, 1)
     factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.CANCELED)
     assert "waiting until" in str(factory.tick())
-    assert [entry.state for entry in factory.entries()] == ["requested", "failed"]
+    assert [entry.state for entry in factory.entries()] == ["open", "requested", "failed"]
 
 
 def test_the_newest_completed_evaluation_counts(factory: Factory) -> None:
@@ -257,11 +268,11 @@ def test_a_retrain_that_died_after_its_promotion_is_finished(factory: Factory) -
     factory.judge("feature_drift", False, 1)
     first = requested(factory.tick())
     run = factory.start_run(first, dg.DagsterRunStatus.STARTED)
+    factory.claim(run)
     promote(factory.lake, "delay", 2)
     assert mark_lost_runs(factory.instance) == [run.run_id]
     second = requested(factory.tick())
-    factory.start_run(second, dg.DagsterRunStatus.SUCCESS)
-    factory.resolve(second, "promoted")
+    factory.resolve(factory.start_run(second, dg.DagsterRunStatus.SUCCESS), "promoted")
     assert isinstance(factory.tick(), str)
 
 

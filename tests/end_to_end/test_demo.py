@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from factory_assets.components.naming import CAUSE_TAG, REQUEST_TAG
+from factory_assets.contracts.retraining import RESOLVED
 from factory_assets.lines.summary import list_retrains, summarise
 from factory_assets.storage.bronze import QUARANTINE
 from factory_assets.storage.delta import Lake
@@ -36,23 +37,26 @@ def test_real_drift_and_real_age_each_started_a_retrain(lake: Lake) -> None:
 def test_each_retrain_was_a_run_that_a_sensor_asked_for_once(played_demo: Path, lake: Lake) -> None:
     with dg.DagsterInstance.from_config(str(played_demo / "dagster")) as instance:
         for line in LINES:
-            entries = [entry for entry in RetrainLedger(lake).entries(line) if entry.state != "requested"]
-            for entry in entries:
+            answers = [entry for entry in RetrainLedger(lake).entries(line) if entry.state in RESOLVED]
+            assert answers
+            for entry in answers:
                 runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: entry.run_key}))
                 assert [run.run_id for run in runs] == [entry.run_id]
                 assert runs[0].tags["dagster/sensor_name"] == f"{line}__retraining_sensor"
                 assert runs[0].tags[CAUSE_TAG]
 
 
-def test_no_cause_has_two_answers(lake: Lake) -> None:
+def test_no_cause_has_two_answers_and_each_tells_its_times(lake: Lake) -> None:
     for line in LINES:
-        answered = [
-            cause
-            for entry in RetrainLedger(lake).entries(line)
-            if entry.state in ("promoted", "kept_champion")
-            for cause in entry.causes
-        ]
+        entries = RetrainLedger(lake).entries(line)
+        answered = [entry.cause.key for entry in entries if entry.state in RESOLVED]
         assert len(answered) == len(set(answered))
+        for key in answered:
+            steps = [entry for entry in entries if entry.cause.key == key]
+            assert [step.state for step in steps[:3]] == ["open", "requested", "running"]
+            assert steps[0].evaluated_at_utc is not None
+            times = [steps[0].evaluated_at_utc, *(step.recorded_at_utc for step in steps)]
+            assert times == sorted(times)
 
 
 def test_every_champion_beats_the_dummy_and_serves_in_mlflow(played_demo: Path, lake: Lake) -> None:

@@ -25,7 +25,13 @@ _OWN_TO_A_PLAYING = {
     "training_set_version",
     "label_version",
     "run_key",
-    "attempt",
+    "sequence",
+    "step",
+    "attempts",
+    "failures",
+    "evidence",
+    "evaluated_at_utc",
+    "reserved_cpu_seconds",
     "git_commit",
 }
 

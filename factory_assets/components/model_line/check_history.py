@@ -5,8 +5,10 @@
 `latest_by_key` may return a planned row that hides a failure). A test holds it to the pinned minor version.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import (
@@ -16,40 +18,54 @@ from dagster._core.storage.asset_check_execution_record import (
 
 from factory_assets.components.model_line.checks import CHAMPION_METADATA, DATA_AS_OF_METADATA
 from factory_assets.contracts.model_line import CheckKind
-from factory_assets.contracts.reports import FailedCheck
+from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
+from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
 
 _COMPLETED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+FAILING_SEGMENTS_METADATA = "failing_segments"
+SEGMENT_EFFECTS_METADATA = "segment_effects"
+# The monitor judges hourly, and the same data may be judged many times: this many verdicts are looked back for one state.
+_VERDICTS_A_STATE = 30
 
 
 def read_failed_checks(
-    instance: dg.DagsterInstance, keys: Iterable[tuple[CheckKind, dg.AssetCheckKey]]
+    instance: dg.DagsterInstance, keys: Iterable[tuple[CheckKind, dg.AssetCheckKey]], confirm: int = 1
 ) -> list[FailedCheck]:
-    """The checks whose newest completed evaluation failed, with the evidence they recorded."""
-    newest = [(kind, _newest_completed(instance, key)) for kind, key in keys]
-    return [_from_record(kind, record) for kind, record in newest if record is not None and _failed(record)]
+    """The checks that failed on the newest `confirm` states of the data, with the evidence they recorded last."""
+    verdicts = ([_to_verdict(kind, record) for record in _read_completed(instance, key, confirm)] for kind, key in keys)
+    confirmed = (confirm_failure(found, confirm) for found in verdicts)
+    return [failed for failed in confirmed if failed is not None]
 
 
-def _newest_completed(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> AssetCheckExecutionRecord | None:
-    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_COMPLETED)
-    return records[0] if records else None
+def _read_completed(instance: dg.DagsterInstance, key: dg.AssetCheckKey, confirm: int) -> list[AssetCheckExecutionRecord]:
+    limit = 1 if confirm == 1 else confirm * _VERDICTS_A_STATE
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=limit, status=_COMPLETED)
+    return [record for record in records if record.evaluation is not None]
 
 
-def _failed(record: AssetCheckExecutionRecord) -> bool:
+def _to_verdict(kind: CheckKind, record: AssetCheckExecutionRecord) -> Verdict:
     evaluation = record.evaluation
-    return evaluation is not None and not evaluation.passed
-
-
-def _from_record(kind: CheckKind, record: AssetCheckExecutionRecord) -> FailedCheck:
-    evaluation = record.evaluation
-    if evaluation is None:
+    if evaluation is None or record.event is None:
         raise LookupError(f"check record {record.id} has no evaluation")
     metadata = {name: value.value for name, value in evaluation.metadata.items()}
-    as_of = metadata.get(DATA_AS_OF_METADATA, record.create_timestamp)
-    return FailedCheck(
+    as_of = datetime.fromtimestamp(float(str(metadata.get(DATA_AS_OF_METADATA, record.create_timestamp))), UTC)
+    if evaluation.passed:
+        return Verdict(as_of, None)
+    failed = FailedCheck(
         check=kind,
         evaluation_id=record.id,
         run_id=record.run_id,
         champion_version=int(str(metadata.get(CHAMPION_METADATA, 0))),
-        data_as_of_utc=datetime.fromtimestamp(float(str(as_of)), UTC),
+        data_as_of_utc=as_of,
         summary=evaluation.description or "",
+        segments=tuple(_read_json(metadata, FAILING_SEGMENTS_METADATA) or (ONLY_SEGMENT,)),
+        evaluated_at_utc=datetime.fromtimestamp(record.event.timestamp, UTC),
+        effects=_read_json(metadata, SEGMENT_EFFECTS_METADATA) or {},
     )
+    return Verdict(as_of, failed)
+
+
+def _read_json(metadata: Mapping[str, Any], name: str) -> Any:
+    """A list or mapping, as JSON metadata or as text that holds JSON."""
+    value = metadata.get(name)
+    return json.loads(value) if isinstance(value, str) else value

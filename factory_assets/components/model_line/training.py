@@ -1,19 +1,17 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from factory_assets.components.calendar import closed_days
 from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import (
-    ATTEMPT_TAG,
-    CAUSE_KEYS_TAG,
     CAUSE_TAG,
     ON_RETRAIN,
-    REQUEST_TAG,
     line_tags,
     models_key,
     predictions_key,
@@ -22,7 +20,7 @@ from factory_assets.components.naming import (
 )
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
 from factory_assets.core.plots import image_markdown
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.stores import LineStores
@@ -42,8 +40,14 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         owners=list(spec.owners) or None,
         tags=line_tags(spec.name, ON_RETRAIN),
     )
-    def training_set(lake: LakeResource, mlflow: MlflowResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
-        built = open_stores(spec, lake, mlflow).training_sets.build(clock.open().now())
+    def training_set(
+        context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> dg.MaterializeResult[Any]:
+        stores, now = open_stores(spec, lake, mlflow), clock.open().now()
+        claimant = claimant_of(spec.name, context.run, ())
+        if claimant.run_key:  # before any work, so that of two runs of one request the second does none
+            claim_request(stores, claimant, now)
+        built = stores.training_sets.build(now)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": built.table.row_count,
@@ -80,12 +84,14 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
     ) -> dg.MaterializeResult[Any]:
         stores = open_stores(spec, lake, mlflow)
         now = clock.open().now()
+        claimant = claimant_of(spec.name, context.run, ())
+        claim_request(stores, claimant, now)
         outcome = train_line(stores, now, context.run_id)
         if outcome.decision.promote:
             for day in _score_again(stores, calendar, now, context.run_id):
                 context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
         # Last, so that a run which is cut off before is not taken for an answer.
-        stores.ledger.record(_ledger_entry(spec, context.run, outcome, now))
+        answer_request(stores, claimant, _outcomes(outcome), now)
         return dg.MaterializeResult(
             metadata=_describe(outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
             data_version=dg.DataVersion(f"v{outcome.version.version}"),
@@ -106,20 +112,10 @@ def _score_again(stores: LineStores, calendar: CalendarSpec, now: datetime, run_
     return days
 
 
-def _ledger_entry(spec: ModelLineSpec, run: dg.DagsterRun, outcome: TrainingOutcome, now: datetime) -> LedgerEntry:
-    """How this run resolves its request; a run started by hand is a request of its own."""
-    causes = tuple(cause for cause in run.tags.get(CAUSE_KEYS_TAG, "").split(" ") if cause)
-    return LedgerEntry(
-        line=spec.name,
-        run_key=run.tags.get(REQUEST_TAG, f"{spec.name}:by-hand:{outcome.version.cycle[:12]}"),
-        attempt=int(run.tags.get(ATTEMPT_TAG, "1")),
-        causes=causes or ("by_hand",),
-        state="promoted" if outcome.decision.promote else "kept_champion",
-        at_utc=now,
-        recorded_at_utc=datetime.now(UTC),
-        reason=outcome.decision.reason,
-        run_id=run.run_id,
-    )
+def _outcomes(outcome: TrainingOutcome) -> dict[str, Outcome]:
+    """How the run answers for each segment."""
+    state: Literal["promoted", "kept_champion"] = "promoted" if outcome.decision.promote else "kept_champion"
+    return {ONLY_SEGMENT: Outcome(state, outcome.decision.reason, outcome.version.version)}
 
 
 def _describe(outcome: TrainingOutcome, cause: str) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""When a line is retrained, and how: the part of a declaration that the retraining sensor acts on."""
+
+from typing import Any, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from factory_assets.contracts.names import Duration
+from factory_assets.contracts.retraining import Action, Strategy
+from factory_assets.contracts.strict import Strict, span
+
+# What a retrain can mend: failed checks, and what is due by itself.
+Trigger = Literal["model_age", "feature_drift", "prediction_drift", "new_rows", "schedule"]
+
+
+def _split(when: str) -> list[str]:
+    return [name.strip() for name in when.split("+")]
+
+
+class RetrainRule(Strict):
+    """One reason to retrain: `when` alone, or with what is to be done then. A plain name stands for a rule of its own."""
+
+    when: str = Field(description="A trigger, or several joined by ` + `: then all of them at once, for the same segment.")
+    strategy: Strategy | None = Field(default=None, description="Absent: `retrain.strategy`.")
+    action: Action | None = Field(default=None, description="Absent: `retrain.action`.")
+
+    @field_validator("when")
+    @classmethod
+    def _triggers_are_known(cls, when: str) -> str:
+        for name in _split(when):
+            if name not in get_args(Trigger):
+                raise ValueError(
+                    f"{name!r} is not a trigger: choose one of {', '.join(get_args(Trigger))}, or join some by ' + '"
+                )
+        return " + ".join(_split(when))
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        """The triggers that have to be there at once."""
+        return frozenset(_split(self.when))
+
+
+class RetrainSpec(Strict):
+    """The policy: what starts a retrain (trigger), what is trained then (strategy), and how often (limits)."""
+
+    # Not `on`: plain YAML reads that key as true.
+    triggers: tuple[RetrainRule, ...] = Field(
+        default=tuple(RetrainRule(when=name) for name in ("feature_drift", "prediction_drift", "model_age")),
+        description="Any of these starts one: names of triggers, or rules with the keys below.",
+    )
+    strategy: Strategy = Field(
+        default="changed_segments",
+        description="Train the segments that ask for it, the whole line (`full`), or those on the newest `window` only.",
+    )
+    action: Action = Field(default="retrain", description="`alert_only` raises the cause to a person and starts nothing.")
+    window: Duration | None = Field(default=None, description="With `sliding_window`: the span before the holdout.")
+    new_rows: int | None = Field(default=None, ge=1, description="With the trigger `new_rows`: labelled since training.")
+    schedule: str | None = Field(default=None, description="With the trigger `schedule`: five cron fields, in UTC.")
+    confirm: int = Field(default=1, ge=1, description="States of the data in a row on which a check has to fail.")
+    cooldown: Duration = span("24h", "Least time between two retrains of a segment, by the factory clock.")
+    max_attempts: int = Field(default=3, ge=1, description="Tries for one cause before it is raised to a person.")
+    backoff: Duration = span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
+    timeout: Duration = span("4h", "A requested retrain without an answer after this long is stopped, by the wall clock.")
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _names_are_rules(cls, rules: Any) -> Any:
+        return (
+            [{"when": rule} if isinstance(rule, str) else rule for rule in rules]
+            if isinstance(rules, list | tuple)
+            else rules
+        )
+
+    @model_validator(mode="after")
+    def _keys_go_with_their_triggers(self) -> Self:
+        named = {trigger for rule in self.triggers for trigger in rule.triggers}
+        for key in ("new_rows", "schedule"):
+            if (key in named) != (getattr(self, key) is not None):
+                raise ValueError(f"the trigger {key!r} and the key {key!r} go together: declare both or neither")
+        slides = "sliding_window" in {self.strategy, *(rule.strategy for rule in self.triggers)}
+        if slides != (self.window is not None):
+            raise ValueError("the strategy 'sliding_window' and the key 'window' go together: declare both or neither")
+        return self
+
+    @property
+    def named_triggers(self) -> tuple[str, ...]:
+        """Every trigger of the policy, once, in the order of its rules."""
+        return tuple(dict.fromkeys(name for rule in self.triggers for name in _split(rule.when)))
