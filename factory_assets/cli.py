@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -120,6 +121,25 @@ def validate() -> None:
 
 
 app.command()(impact)
+
+
+@app.command()
+def accept(
+    source: Annotated[str, typer.Argument(help="The source whose day is held.")],
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The held day.")],
+    because: Annotated[str, typer.Option(help="Why it is right after all; kept with the incident.")] = "",
+) -> None:
+    """Says that a held day is right after all: the next ingest publishes it, and the factory asks for that by itself."""
+    from factory_assets.storage.delta import Lake
+    from factory_assets.storage.incidents import Incidents, NothingHeldError
+
+    try:
+        incident = Incidents(Lake(FactorySettings().lake)).accept(source, day.date(), because)
+    except NothingHeldError as error:
+        console.print(f"[bold red]error:[/] {error}", markup=True)
+        raise typer.Exit(1) from error
+    console.print(f"accepted: {incident.source} {incident.day}, {incident.summary}", markup=False)
+
 
 _WHERE_TO_LOOK = """
 Look at what it did:

@@ -27,7 +27,11 @@ class Calendar(DeclaredComponent[CalendarSpec]):
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The `daily` and `monitor` jobs with their schedules."""
-        checks = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
+        checks: dg.AssetSelection = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
+        declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
+        others = [key for component in declared if not component.problems for key in component.monitored_checks()]
+        if others:
+            checks |= dg.AssetSelection.checks(*others)
         daily = dg.define_asset_job(
             DAILY_JOB,
             # Line checks are the monitor job's: in a run over a range of days Dagster plans each of them once a day.
@@ -39,7 +43,7 @@ class Calendar(DeclaredComponent[CalendarSpec]):
         monitor = dg.define_asset_job(
             MONITOR_JOB,
             selection=checks,
-            description="The checks of all model lines, and nothing else.",
+            description="The checks of all sources and model lines, and nothing else.",
             executor_def=dg.in_process_executor,
         )
         monitoring = dg.ScheduleDefinition(
@@ -48,7 +52,7 @@ class Calendar(DeclaredComponent[CalendarSpec]):
             cron_schedule="15 * * * *",
             execution_timezone=self.spec.timezone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Judges every model line hourly, so that a check fails even when nothing is materialized.",
+            description="Judges every source and line hourly, so that a check fails even when nothing is materialized.",
         )
         return dg.Definitions(jobs=[daily, monitor], schedules=[_build_daily_schedule(self.spec), monitoring])
 

@@ -60,6 +60,10 @@ class DeclaredComponent(dg.Component, Generic[Spec]):
         """What the spec alone cannot know, such as a feature set that does not exist."""
         return []
 
+    def monitored_checks(self) -> list[dg.AssetCheckKey]:
+        """Checks that the monitor job runs, and not the job that makes the asset; model lines have a tag instead."""
+        return []
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions of a sound declaration, or the one asset that shows what is wrong."""
         if self.problems:

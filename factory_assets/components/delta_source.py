@@ -1,17 +1,20 @@
 """The DeltaSource component: raw files to one bronze table, under a contract, day by day."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from factory_assets.components.calendar import build_partitions, find_calendar
+from factory_assets.components.calendar import build_partitions, closed_days, find_calendar
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.naming import DAILY_TAGS, SOURCES_GROUP, bronze_key
+from factory_assets.components.source_checks import build_source_checks, source_check_keys
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource
-from factory_assets.storage.bronze import BronzeWriter, IngestReport
+from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
 from factory_assets.storage.delta import Lake, PinnedTable
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.sql import quote_identifier
@@ -30,12 +33,17 @@ class DeltaSource(DeclaredComponent[SourceSpec]):
         return []
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """One asset."""
+        """One asset with its checks."""
         calendar = find_calendar(context) if self.spec.partitions else None
-        return dg.Definitions(assets=[_build_asset(self.spec, build_partitions(calendar) if calendar else None)])
+        return dg.Definitions(assets=[_build_asset(self.spec, calendar)], asset_checks=build_source_checks(self.spec))
+
+    def monitored_checks(self) -> list[dg.AssetCheckKey]:
+        """The checks of the source."""
+        return source_check_keys(self.spec)
 
 
-def _build_asset(spec: SourceSpec, partitions: dg.DailyPartitionsDefinition | None) -> dg.AssetsDefinition:
+def _build_asset(spec: SourceSpec, calendar: CalendarSpec | None) -> dg.AssetsDefinition:
+    partitions = build_partitions(calendar) if calendar else None
     columns = [
         dg.TableColumn(
             name, column.type, column.description or None, dg.TableColumnConstraints(nullable=not column.required)
@@ -58,7 +66,16 @@ def _build_asset(spec: SourceSpec, partitions: dg.DailyPartitionsDefinition | No
     def source(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
         store = lake.open()
         files = find_files(lake.landing_folder(), spec, context.partition_keys if partitions else [])
-        report = BronzeWriter(store, spec).ingest(files, clock.open().now())
+        now = clock.open().now()
+        expected = _closed(context.partition_keys, calendar, now) if calendar else []
+        writer = BronzeWriter(store, spec, calendar.timezone if calendar else "UTC")
+        try:
+            report = writer.ingest(files, now, expected)
+        except HeldDaysError as error:
+            if spec.incidents.when_broken == "stop":
+                raise
+            context.log.error(str(error))
+            report = error.report
         pinned = store.find(bronze_key(spec.name).to_user_string())
         version = "none" if pinned is None else str(pinned.version)
         return dg.MaterializeResult(
@@ -87,4 +104,16 @@ def _describe(report: IngestReport, row_count: int, version: str) -> dict[str, A
         "files": report.files,
         "files_unchanged": report.unchanged_files,
         "days_changed": len(report.partitions),
+        "days_held": len(report.held),
+        **({"held": dg.MetadataValue.md(_list_held(report))} if report.held else {}),
     }
+
+
+def _list_held(report: IngestReport) -> str:
+    return "\n".join(f"- {incident.day}: {incident.summary}" for incident in report.held)
+
+
+def _closed(days: Sequence[str], calendar: CalendarSpec, now: datetime) -> list[date]:
+    """Of `days`, those that have ended, so that their files should be there."""
+    closed = closed_days(calendar, now)
+    return [date.fromisoformat(day) for day in days if closed is not None and date.fromisoformat(day) <= closed[1]]

@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from factory_assets.contracts.names import ColumnName, Name
+from factory_assets.contracts.incidents import IncidentKind
+from factory_assets.contracts.names import ColumnName, Duration, Name
 
 PARTITION_COLUMN = "partition_date"
 ColumnType = Literal["string", "bigint", "double", "boolean", "date", "timestamp"]
@@ -33,6 +34,30 @@ class ColumnContract(_Strict):
         return self
 
 
+class IncidentSpec(_Strict):
+    """When a day of the feed counts as broken and is held, judged against the days before it."""
+
+    history: Duration = Field(
+        default="28d", validate_default=True, description="Published days before a day that it is compared with."
+    )
+    min_days: int = Field(default=7, ge=3, description="Fewer published days in the history give no verdict.")
+    min_rows: int = Field(default=30, ge=2, description="A feed with fewer rows on its usual day is not judged.")
+    least_volume: float = Field(
+        default=0.6, gt=0, lt=1, description="Of the usual rows of that weekday; a day below it is half a batch."
+    )
+    most_volume: float = Field(
+        default=1.6, gt=1, description="Of the usual rows of that weekday; a day above it is loaded twice."
+    )
+    null_jump: float = Field(
+        default=0.1, gt=0, le=1, description="Share of rows that may lack columns in a combination unknown to the history."
+    )
+    tolerate: tuple[IncidentKind, ...] = Field(default=(), description="Kinds that hold nothing in this feed.")
+    when_broken: Literal["go_on", "stop"] = Field(
+        default="go_on",
+        description="`stop` fails the run, and all behind it waits; `go_on` takes in the other days, and lines decide.",
+    )
+
+
 class SourceSpec(_Strict):
     """A raw feed that becomes one Delta table, `bronze/<name>`."""
 
@@ -53,6 +78,7 @@ class SourceSpec(_Strict):
     max_quarantined_share: float = Field(
         default=0.05, ge=0, le=1, description="Above it the day is held: nothing of it is published."
     )
+    incidents: IncidentSpec = IncidentSpec()
     owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
     @field_validator("landing")

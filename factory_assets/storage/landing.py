@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from factory_assets.contracts.source import SourceSpec
 
 
 class LandingFileError(ValueError):
-    """A raw file cannot be used at all; the message names the file and the remedy."""
+    """A raw file cannot be used at all; the message names the file and the remedy, `columns` what it lacks."""
+
+    def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns = tuple(columns)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ def find_files(landing: Path, spec: SourceSpec, partitions: Iterable[str]) -> li
     return found
 
 
+def fingerprint_files(files: Iterable[LandedFile]) -> str:
+    """Names and contents of files, in whatever order, as one hash."""
+    listed = sorted(f"{file.name} {file.sha256}" for file in files)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
 def check_columns(spec: SourceSpec, file: LandedFile) -> tuple[str, ...]:
     """The file's column names; every declared one must be there, and those nobody declared are left out of the table.
 
@@ -53,7 +63,8 @@ def check_columns(spec: SourceSpec, file: LandedFile) -> tuple[str, ...]:
     if missing:
         raise LandingFileError(
             f"{file.name} lacks column {', '.join(missing)} (it has: {', '.join(present) or 'none'}). "
-            f"Land it again, or take the column out of the contract of source {spec.name!r}."
+            f"Land it again, or take the column out of the contract of source {spec.name!r}.",
+            missing,
         )
     return tuple(present)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from factory_assets.contracts.source import ColumnContract, SourceSpec
-from factory_assets.storage.bronze import QUARANTINE, BronzeWriter, QuarantineLimitError
+from factory_assets.storage.bronze import QUARANTINE, BronzeWriter, HeldDaysError
 from factory_assets.storage.delta import Lake
-from factory_assets.storage.landing import LandingFileError, find_files
+from factory_assets.storage.landing import find_files
 
 NOW = datetime(2013, 1, 10, tzinfo=UTC)
 DAYS = ["2013-01-01", "2013-01-02"]
@@ -123,10 +123,10 @@ def test_a_day_with_too_many_bad_rows_is_held_and_the_others_go_in(tmp_path, lan
     ingest()
     land("2013-01-01.csv", "x,b,1,NA", "y,b,1,NA", "1,b,5,NA")
     land("2013-01-02.csv", "3,b,3,NA")
-    with pytest.raises(QuarantineLimitError, match="2013-01-01: 2 of 3 rows, mostly: id: "):
+    with pytest.raises(HeldDaysError, match="2 of 3 rows, mostly: id: "):
         ingest()
     assert rows(tmp_path) == [(1, 1.0), (3, 3.0)]
-    with pytest.raises(QuarantineLimitError):
+    with pytest.raises(HeldDaysError):
         ingest()
 
 
@@ -137,10 +137,12 @@ def test_files_of_different_layout_are_read_by_column_name(tmp_path, land, inges
     assert rows(tmp_path) == [(1, 1.0), (2, 3.0)]
 
 
-def test_a_file_without_a_declared_column_is_refused_by_name(land, ingest) -> None:
+def test_a_file_without_a_declared_column_holds_its_day_and_no_other(tmp_path, land, ingest) -> None:
     land("2013-01-01.csv", "1,b,1", header="id,place,kelvin")
-    with pytest.raises(LandingFileError, match=r"readings/2013-01-01.csv lacks column celsius, at"):
+    land("2013-01-02.csv", "3,b,3,NA")
+    with pytest.raises(HeldDaysError, match=r"readings/2013-01-01.csv lacks column celsius, at"):
         ingest()
+    assert rows(tmp_path) == [(3, 3.0)]
 
 
 def test_a_missing_day_is_no_error(ingest) -> None:
