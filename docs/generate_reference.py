@@ -87,10 +87,12 @@ def _nested(hint: Any) -> tuple[type[BaseModel] | None, str]:
         return hint, ""
     if get_origin(hint) is tuple and get_args(hint)[0] is RetrainRule:
         return RetrainRule, "<rule>."
+    if get_origin(hint) in (Union, UnionType):
+        return next((_nested(kind) for kind in get_args(hint) if _nested(kind)[0]), (None, ""))
     if get_origin(hint) is dict:
-        value = get_args(hint)[1]
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            return value, "<column>."
+        key, value = get_args(hint)
+        nested, _ = _nested(value)
+        return nested, "<column>." if key == ColumnName else "<name>."
     return None, ""
 
 
@@ -111,7 +113,9 @@ def _type(hint: Any) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, UnionType):
         kinds = [_type(argument) for argument in arguments if argument is not NoneType]
-        return kinds[0] if len(kinds) == 1 else "a plain value"
+        if len(kinds) > 1 and all(kind in _PLAIN_TYPES.values() for kind in kinds):
+            return "number" if set(kinds) == {_PLAIN_TYPES[int], _PLAIN_TYPES[float]} else "a plain value"
+        return " or ".join(kinds)
     if origin is tuple and arguments[0] is RetrainRule:
         return "list, each a trigger or a rule"
     if origin is tuple:

@@ -1,9 +1,12 @@
 """Where the factory keeps its things. Every setting has a default for one machine; FACTORY_* variables override it."""
 
 from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
 
 
 class FactorySettings(BaseSettings):
@@ -16,6 +19,10 @@ class FactorySettings(BaseSettings):
     lake_uri: str | None = None
     mlflow_tracking_uri: str | None = None
     sensor_interval_seconds: int = 30
+    # Not decoded as JSON: it has a short form of its own.
+    extra_estimators: Annotated[dict[str, AllowedEstimator], NoDecode] = {}
+    workers: int | None = None
+    ray_address: str | None = None
 
     @field_validator("data_dir", "lake_uri")
     @classmethod
@@ -24,6 +31,22 @@ class FactorySettings(BaseSettings):
         if value is not None and not Path(value).is_absolute():
             raise ValueError(f"{str(value)!r} is not an absolute path of a local folder")
         return value
+
+    @field_validator("extra_estimators", mode="before")
+    @classmethod
+    def _extra_estimators_are_listed(cls, value: Any) -> Any:
+        return read_extra_estimators(value) if isinstance(value, str) else value
+
+    @field_validator("workers")
+    @classmethod
+    def _there_is_a_worker(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError(f"{value} workers cannot work: give 1 or more, or leave it out for one a core")
+        return value
+
+    def model_post_init(self, context: Any) -> None:
+        """An estimator that this installation allows may stand in its declarations, which are read after its settings."""
+        allow_estimators(self.extra_estimators)
 
     @property
     def data(self) -> Path:

@@ -94,8 +94,9 @@ def _listen(
         del running[stream]
         return
     except ray.exceptions.RayTaskError as error:
-        error.cause.add_note(f"In a Ray task:\n{error.traceback_str}")
-        raise error.cause from None
+        cause = error.cause
+        cause.add_note(f"In a Ray task:\n{error}")
+        raise cause from None
     except ray.exceptions.RayError as error:
         del running[stream]
         reason = f"its Ray worker died ({type(error).__name__}), and so did others under the same work"

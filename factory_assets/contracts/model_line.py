@@ -5,12 +5,14 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from factory_assets.contracts import estimators
 from factory_assets.contracts.names import ColumnName, Duration, Name
 from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.strict import Strict as _Strict
 from factory_assets.contracts.strict import span as _span
+from factory_assets.contracts.tuning import ParamValue, SampleWeightSpec, SearchSpec
 
-Task = Literal["classification", "regression"]
+Task = estimators.Task
 CheckKind = Literal["data_freshness", "model_age", "feature_drift", "prediction_drift"]
 
 # Where the models of a fleet are fitted; the results are the same.
@@ -27,18 +29,8 @@ METRICS: dict[str, tuple[Task, bool]] = {
     "rmse": ("regression", False),
 }
 
-# The only estimators a line may name. A dotted path in YAML is imported, so it is a list and not a pattern.
-ESTIMATORS: dict[str, Task] = {
-    "sklearn.ensemble.HistGradientBoostingClassifier": "classification",
-    "sklearn.ensemble.RandomForestClassifier": "classification",
-    "sklearn.ensemble.ExtraTreesClassifier": "classification",
-    "sklearn.linear_model.LogisticRegression": "classification",
-    "sklearn.ensemble.HistGradientBoostingRegressor": "regression",
-    "sklearn.ensemble.RandomForestRegressor": "regression",
-    "sklearn.ensemble.ExtraTreesRegressor": "regression",
-    "sklearn.linear_model.Ridge": "regression",
-    "sklearn.linear_model.PoissonRegressor": "regression",
-}
+# The estimators that need no setting.
+ESTIMATORS = estimators.BUILT_IN
 
 
 class LabelSpec(_Strict):
@@ -119,10 +111,12 @@ class ModelLineSpec(_Strict):
     as_of: ColumnName = Field(description="Timestamp column: the moment the prediction is made.")
     features: tuple[ColumnName, ...] = Field(default=(), description="Absent: every other column of the feature set.")
     label: LabelSpec
-    estimator: str = Field(description="One of the estimators below.")
-    params: dict[str, bool | int | float | str | None] = Field(
-        default_factory=dict, description="Arguments of the estimator's constructor."
+    estimator: str = Field(description="One of the estimators below, or one that FACTORY_EXTRA_ESTIMATORS allows.")
+    params: dict[str, ParamValue] = Field(default_factory=dict, description="Arguments of the estimator's constructor.")
+    search: SearchSpec | None = Field(
+        default=None, description="A search over parameters, judged on later training rows; never on the holdout."
     )
+    sample_weight: SampleWeightSpec | None = Field(default=None, description="What older rows weigh; absent: all the same.")
     segment_by: tuple[ColumnName, ...] = Field(default=(), description="Columns that make a fleet: one model for each key.")
     parents: tuple[tuple[ColumnName, ...], ...] = Field(
         default=(),
@@ -141,8 +135,7 @@ class ModelLineSpec(_Strict):
     @field_validator("estimator")
     @classmethod
     def _estimator_is_allowed(cls, path: str) -> str:
-        if path not in ESTIMATORS:
-            raise ValueError(f"{path!r} is not on the allow-list of estimators: choose one of {', '.join(ESTIMATORS)}")
+        estimators.find_estimator(path)
         return path
 
     @model_validator(mode="after")
@@ -203,7 +196,7 @@ class ModelLineSpec(_Strict):
     @property
     def task(self) -> Task:
         """Classification or regression, as the estimator says."""
-        return ESTIMATORS[self.estimator]
+        return estimators.find_estimator(self.estimator).task
 
     @property
     def metric(self) -> str:

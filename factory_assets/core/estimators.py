@@ -1,10 +1,11 @@
 """Pipelines that take raw feature columns by name: encoding, imputing and scaling travel inside the model.
 
-Only scikit-learn classes go into a pipeline, so that a stored model can be read without this package, and so that a
-module moved here never makes an old champion unreadable.
+Around a built-in estimator only scikit-learn classes go into a pipeline, so that a stored model can be read without this
+package, and so that a module moved here never makes an old champion unreadable.
 """
 
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,19 +15,31 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
-from factory_assets.contracts.model_line import ESTIMATORS, Task
+from factory_assets.contracts.estimators import Columns, find_estimator
+from factory_assets.contracts.model_line import Task
 
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
+_SEED = "random_state"
+_CODED = "categorical_features"
 # Set by the factory, from `validation.seed` and from the dtypes of the feature set.
-_RESERVED = frozenset({"random_state", "categorical_features"})
+_RESERVED = frozenset({_SEED, _CODED})
 # lbfgs stops at 100 iterations by default, short of convergence on a few one-hot columns.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "sklearn.linear_model.LogisticRegression": {"max_iter": 1000},
     "sklearn.linear_model.PoissonRegressor": {"max_iter": 1000},
+    "sklearn.linear_model.TweedieRegressor": {"max_iter": 1000},
+    "sklearn.linear_model.HuberRegressor": {"max_iter": 1000},
+    "sklearn.neural_network.MLPClassifier": {"max_iter": 1000},
+    "sklearn.neural_network.MLPRegressor": {"max_iter": 1000},
 }
+
+
+class EstimatorImportError(ImportError):
+    """An estimator is on the allow-list, and cannot be imported here."""
 
 
 def build_estimator(
@@ -37,44 +50,83 @@ def build_estimator(
     It takes a frame with at least the named columns: numeric ones float64 with NaN, categorical ones str, None or NaN.
     Other columns are ignored, column order is free, and a category unseen in the fit counts as missing or as rare.
     HistGradientBoosting raises on a numeric column without a single value: `training.fill_empty_columns` goes before.
+    An estimator whose columns are `raw` gets the named columns as they are.
 
     Args:
-        estimator: a dotted path of `contracts.model_line.ESTIMATORS`.
-        params: constructor arguments, as written in YAML.
+        estimator: a dotted path on the allow-list (`contracts.estimators`): a class, or a function that returns an
+            unfitted estimator or Pipeline.
+        params: its arguments, as written in YAML.
         numeric: names of the numeric columns.
         categorical: names of the categorical columns.
-        seed: becomes `random_state` where the estimator has one.
+        seed: becomes every `random_state` that is not set, of the estimator and of its parts.
+
+    Returns:
+        A pipeline whose last step is named "model".
 
     Raises:
+        EstimatorImportError: when the path leads nowhere.
         ValueError: for an estimator off the list, for a parameter it does not have, and without any feature.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"{estimator!r} is not on the allow-list of estimators: choose one of {', '.join(ESTIMATORS)}")
+    allowed = find_estimator(estimator)
     if not numeric and not categorical:
         raise ValueError("a model needs at least one feature column")
-    module, class_name = estimator.rsplit(".", 1)
-    model_class = getattr(importlib.import_module(module), class_name)
-    known = set(model_class().get_params())
-    allowed = sorted(known - _RESERVED)
+    make = _import(estimator)
+    known = _parameters(make)
+    settable = sorted(known - _RESERVED)
     for name in params:
-        if name not in allowed:
-            raise ValueError(f"params: {class_name} has no parameter {name!r} to set here: choose from {', '.join(allowed)}")
+        if name not in settable:
+            raise ValueError(
+                f"params: {make.__name__} has no parameter {name!r} to set here: choose from {', '.join(settable)}"
+            )
     arguments = {**_DEFAULTS.get(estimator, {}), **params}
-    if "random_state" in known:
-        arguments["random_state"] = seed
-    if "HistGradientBoosting" in class_name:
+    if _CODED in known and allowed.columns == "native":
         # The encoded categories come first, so their indices are known before the fit.
-        arguments["categorical_features"] = list(range(len(categorical))) or None
-        columns = _histogram_columns(numeric, categorical, int(arguments.get("max_bins", _HISTOGRAM_BINS)))
-    else:
-        columns = _dense_columns(numeric, categorical, scale=module == "sklearn.linear_model")
-    return Pipeline([("columns", columns), ("model", model_class(**arguments))])
+        arguments[_CODED] = list(range(len(categorical))) or None
+    model = make(**arguments)
+    seeds = [name for name in model.get_params() if name == _SEED or name.endswith(f"__{_SEED}")]
+    model.set_params(**{name: seed for name in seeds if model.get_params()[name] is None})
+    max_bins = int(arguments.get("max_bins", _HISTOGRAM_BINS))
+    # A user's pipeline is taken apart, so that the last step of every model is found, and weighted, in the same way.
+    own, last = (model.steps[:-1], model.steps[-1][1]) if isinstance(model, Pipeline) else ([], model)
+    return Pipeline([("columns", _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
+
+
+def takes_sample_weight(pipeline: Pipeline) -> bool:
+    """Whether the fit of the last step can weigh rows."""
+    return bool(has_fit_parameter(pipeline.named_steps["model"], "sample_weight"))
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise EstimatorImportError(
+            f"the estimator {path!r} is allowed, but cannot be imported here ({error}): install its package where models"
+            " are trained and scored, or correct FACTORY_EXTRA_ESTIMATORS"
+        ) from error
+
+
+def _parameters(make: Any) -> set[str]:
+    """Names of the arguments; those of a class are what scikit-learn takes for its parameters."""
+    return {parameter.name for parameter in inspect.signature(make).parameters.values() if parameter.kind in _BY_NAME}
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def build_baseline(task: Task, numeric: Sequence[str], categorical: Sequence[str], seed: int) -> Pipeline:
     """The simple linear model that an elaborate one must justify itself against: logistic regression or ridge."""
     name = "LogisticRegression" if task == "classification" else "Ridge"
     return build_estimator(f"sklearn.linear_model.{name}", {}, numeric, categorical, seed)
+
+
+def _columns(columns: Columns, numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> ColumnTransformer:
+    if columns == "native":
+        return _histogram_columns(numeric, categorical, max_bins)
+    if columns == "raw":
+        return _by_name(("raw", "passthrough", [*numeric, *categorical])).set_output(transform="pandas")
+    return _dense_columns(numeric, categorical, scale=columns == "scaled")
 
 
 def _histogram_columns(numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> ColumnTransformer:

@@ -4,8 +4,8 @@ The work is a pure function of a table, a job and the tasks, and all four of the
 and in which order changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, extra_estimators
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.artefacts import (
@@ -54,6 +55,8 @@ class FitJob:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     holdout_until_utc: datetime
+    # A worker knows no settings, and shall allow what this installation allows.
+    extra_estimators: Mapping[str, AllowedEstimator] = field(default_factory=extra_estimators)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def build_job(spec: ModelLineSpec, table: pa.Table, holdout_until_utc: datetime)
 
 def fit_chunk(job: FitJob, table: pa.Table, tasks: Sequence[SegmentTask]) -> Iterator[SegmentResult]:
     """Yields one result a task, in their order; what a segment suffers is its result, and never raised."""
+    allow_estimators(job.extra_estimators)
     for task in tasks:
         yield fit_segment(job, table, task)
 

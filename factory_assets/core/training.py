@@ -1,7 +1,7 @@
 """From a labelled frame to a fitted, evaluated model: the cut in time, the fit, and what drift is measured against."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ from sklearn.pipeline import Pipeline
 from factory_assets.contracts.model_line import ModelLineSpec, Task
 from factory_assets.contracts.reports import Evaluation, FeatureReference
 from factory_assets.core.drift import build_reference
-from factory_assets.core.estimators import build_baseline, build_estimator
+from factory_assets.core.estimators import build_baseline, build_estimator, takes_sample_weight
 from factory_assets.core.features import feature_kinds, prepare_features
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.prediction import predict_scores
+from factory_assets.core.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
 from factory_assets.core.time_split import (
     LABEL,
     SingleClassError,
@@ -22,6 +23,7 @@ from factory_assets.core.time_split import (
     TrainingDataError,
     split_by_time,
 )
+from factory_assets.core.weights import recency_weights
 
 __all__ = [
     "LABEL",
@@ -47,7 +49,8 @@ class TrainedModel:
 
     `references` holds one entry a feature (training rows) and one named "prediction" (holdout scores: those of training
     rows are overconfident, and would drift at once). `holdout_scores` and `holdout_labels` are float64 of shape (n,),
-    `exam_scores` of shape (rows of the exam,). `model` is None once it travels as bytes.
+    `exam_scores` of shape (rows of the exam,). `model` is None once it travels as bytes. `search` is there when the line
+    declares one.
     """
 
     model: Pipeline | None
@@ -58,6 +61,7 @@ class TrainedModel:
     holdout_scores: np.ndarray
     holdout_labels: np.ndarray
     exam_scores: np.ndarray
+    search: SearchReport | None = None
 
 
 def fit_and_evaluate(
@@ -68,7 +72,8 @@ def fit_and_evaluate(
 ) -> TrainedModel:
     """Fits the line's estimator, its dummy and its baseline on the same rows, and evaluates them on the holdout.
 
-    The result depends on the rows, not on their order: they are sorted by as-of time and entity before the fit.
+    The result depends on the rows, not on their order: they are sorted by as-of time and entity before the fit. A declared
+    search comes first, and sees the training rows alone; a declared sample weight holds for every fit, and no evaluation.
 
     Args:
         spec: the model line.
@@ -78,7 +83,7 @@ def fit_and_evaluate(
 
     Raises:
         ValueError: for a feature column that is absent or of a type no model takes, for a label that is not 0 or 1 in
-            a classification, and for parameters that the estimator refuses.
+            a classification, for parameters that the estimator refuses, and for a sample weight that it does not take.
     """
     train = split.train.sort_values([spec.as_of, *spec.entity], kind="stable")
     numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
@@ -89,13 +94,16 @@ def fit_and_evaluate(
         return predict_scores(model, rows, numeric, categorical, spec.task) if len(rows) else np.empty(0)
 
     seed = spec.validation.seed
-    model = build_estimator(spec.estimator, spec.params, numeric, categorical, seed).fit(inputs, target)
+    rows = _FitRows(inputs, target, _weights(spec, train, split), train[spec.as_of].to_numpy())
+    searched = _search(spec, rows, numeric, categorical)
+    params = {**spec.params, **(searched.params if searched else {})}
+    model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
     scores = score(model, split.holdout)
     # What both dummies of scikit-learn predict, the share of positives or the mean label.
     dummy = evaluate_metrics(spec.task, labels, np.full(len(labels), target.mean()))
     baseline = {}
     if with_baseline:
-        linear = build_baseline(spec.task, numeric, categorical, seed).fit(inputs, target)
+        linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
         baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
     _forget_threads(model)
     references = [build_reference(name, train[name]) for name in train.columns if name in {*numeric, *categorical}]
@@ -110,7 +118,61 @@ def fit_and_evaluate(
         holdout_scores=scores,
         holdout_labels=labels,
         exam_scores=score(model, split.exam),
+        search=searched,
     )
+
+
+@dataclass(frozen=True)
+class _FitRows:
+    """Training rows as a pipeline takes them, in the order of time."""
+
+    inputs: pd.DataFrame
+    target: np.ndarray
+    weights: np.ndarray | None
+    moments: np.ndarray
+
+    def take(self, positions: np.ndarray) -> "_FitRows":
+        weights = None if self.weights is None else self.weights[positions]
+        return _FitRows(self.inputs.iloc[positions], self.target[positions], weights, self.moments[positions])
+
+
+def _fit(model: Pipeline, rows: _FitRows) -> Pipeline:
+    if rows.weights is None:
+        return model.fit(rows.inputs, rows.target)
+    if not takes_sample_weight(model):
+        name = type(model.named_steps["model"]).__name__
+        raise ValueError(f"sample_weight: {name} cannot weigh rows: leave the key out, or choose another estimator")
+    return model.fit(rows.inputs, rows.target, model__sample_weight=rows.weights)
+
+
+def _weights(spec: ModelLineSpec, train: pd.DataFrame, split: TimeSplit) -> np.ndarray | None:
+    if spec.sample_weight is None:
+        return None
+    return recency_weights(train[spec.as_of], split.cut_utc, spec.sample_weight.half_life)
+
+
+def _search(spec: ModelLineSpec, rows: _FitRows, numeric: Sequence[str], categorical: Sequence[str]) -> SearchReport | None:
+    """The search that the line declares; each fold is fitted as the model itself is, but on its older rows alone."""
+    if spec.search is None:
+        return None
+    candidates = draw_candidates(spec.search, spec.validation.seed)
+    # Once before any trial, so that a misspelt parameter is an error of the declaration and not of a candidate.
+    build_estimator(spec.estimator, {**spec.params, **candidates[-1]}, numeric, categorical, 0)
+
+    def judge(params: Params, fold: Fold) -> float:
+        older, later = rows.take(fold[0]), rows.take(fold[1])
+        older = replace(older, inputs=fill_empty_columns(older.inputs, numeric))
+        pipeline = build_estimator(spec.estimator, {**spec.params, **params}, numeric, categorical, spec.validation.seed)
+        scores = predict_scores(_fit(pipeline, older), later.inputs, numeric, categorical, spec.task)
+        return evaluate_metrics(spec.task, later.target, scores)[spec.metric]
+
+    # A fold whose older rows are of one class teaches nothing, and some estimators refuse it.
+    folds = [
+        fold
+        for fold in cut_folds(rows.moments, spec.search.folds)
+        if spec.task == "regression" or np.ptp(rows.target[fold[0]]) > 0
+    ]
+    return search_params(candidates, folds, judge, spec.metric, spec.higher_is_better)
 
 
 def name_features(spec: ModelLineSpec, columns: Sequence[str]) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ from factory_assets.storage.training_sets import LABEL_COLUMN, TrainingSet
 
 # Raised when the meaning of a training changes, so that an unchanged line is trained again.
 TRAINING_CODE_VERSION = "1"
-_TRAINING_FIELDS = ("name", "feature_set", "entity", "as_of", "features", "label", "estimator", "params", "validation")
+_TRAINING_FIELDS = (
+    *("name", "feature_set", "entity", "as_of", "features", "label"),
+    *("estimator", "params", "search", "sample_weight", "validation"),
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,13 @@ from factory_assets.core.estimators import build_baseline, build_estimator
 from factory_assets.core.training import fill_empty_columns
 
 NUMERIC, CATEGORICAL = ["delay", "unknown"], ["carrier", "tail"]
-SMALL = {"RandomForest": {"n_estimators": 5}, "ExtraTrees": {"n_estimators": 5}, "HistGradient": {"max_iter": 5}}
+SMALL = {
+    "RandomForest": {"n_estimators": 5},
+    "ExtraTrees": {"n_estimators": 5},
+    "HistGradient": {"max_iter": 5},
+    "GradientBoosting": {"n_estimators": 5},
+    "neural_network": {"max_iter": 300, "hidden_layer_sizes": 4, "tol": 1e-2},
+}
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from factory_assets.core.prediction import predict_scores
 
 CLASSIFIERS = [path for path, task in ESTIMATORS.items() if task == "classification"]
 
+# These raise at the fit when there is one class, and the training says so before.
+REFUSING = ("LogisticRegression", ".GradientBoostingClassifier")
+
 
 @pytest.fixture
 def frame():
@@ -28,7 +31,7 @@ def test_a_classifier_gives_the_probability_of_the_positive_class(path, frame):
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-@pytest.mark.parametrize("path", [path for path in CLASSIFIERS if "Logistic" not in path])
+@pytest.mark.parametrize("path", [path for path in CLASSIFIERS if not path.endswith(REFUSING)])
 def test_a_classifier_that_saw_one_class_is_certain_of_it(path, label, frame):
     model = _fit(path, frame, np.full(100, label))
     assert predict_scores(model, frame, ["x"], ["t"], "classification").tolist() == [label] * 100
