@@ -14,11 +14,13 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from pydantic import BaseModel, ConfigDict, Field
 
+from factory_assets.components.column_lineage import table_lineage
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
 from factory_assets.storage.dbt_runs import DbtOutcome, DbtParseError, DbtRuns
 
 _TABLES = ("model", "snapshot", "seed")
@@ -52,11 +54,16 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
-        return dg.Definitions(assets=[_build_assets(runs, runs.read_manifest())])
+        manifest = runs.read_manifest()
+        return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest))])
 
 
 class FactoryTranslator(DagsterDbtTranslator):
     """Keys of dbt nodes are the folders of their Delta tables: `marts/fct_flight`, `bronze/flights`."""
+
+    def __init__(self, settings: DagsterDbtTranslatorSettings, meanings: Mapping[str, TableMeaning]) -> None:
+        super().__init__(settings)
+        self.meanings = meanings
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """The table's folder below the lake's root."""
@@ -72,6 +79,21 @@ class FactoryTranslator(DagsterDbtTranslator):
         """Dbt's own tags, and the daily cadence."""
         return {**super().get_tags(dbt_resource_props), **DAILY_TAGS}
 
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """What the model means: an edit of layout or comments is no other version, one of a macro or a variable is."""
+        meaning = self.find_meaning(dbt_resource_props)
+        return meaning.fingerprint if meaning else super().get_code_version(dbt_resource_props)
+
+    def find_meaning(self, dbt_resource_props: Mapping[str, Any]) -> TableMeaning | None:
+        """The meaning of a node that is a table; None for any other."""
+        name = dbt_resource_props.get("alias") or dbt_resource_props["name"]
+        return self.meanings.get(f"{dbt_resource_props.get('schema')}.{name}".lower())
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Dbt's own, and the columns that each column comes from."""
+        meaning = self.find_meaning(dbt_resource_props)
+        return {**super().get_metadata(dbt_resource_props), **(table_lineage(meaning.values_from) if meaning else {})}
+
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """What the analyst wrote, without the SQL that the UI shows anyway."""
         return str(dbt_resource_props.get("description") or "")
@@ -83,8 +105,8 @@ def build_runs(project: Path) -> DbtRuns:
     return DbtRuns(project, settings.data / "dbt", settings.lake)
 
 
-def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
-    translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any], meanings: Mapping[str, TableMeaning]) -> dg.AssetsDefinition:
+    translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True), meanings)
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool=DBT_POOL)
     def dbt_project(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
@@ -115,7 +137,7 @@ def _to_dagster(
     context: dg.AssetExecutionContext,
     outcome: DbtOutcome,
     manifest: Mapping[str, Any],
-    translator: DagsterDbtTranslator,
+    translator: FactoryTranslator,
     lake: LakeResource,
 ) -> Iterator[Any]:
     store = lake.open()
@@ -126,8 +148,8 @@ def _to_dagster(
                 props = manifest["nodes"][raw["data"]["node_info"]["unique_id"]]
                 pinned = store.find(translator.get_asset_key(props).to_user_string())
                 if pinned is not None:
-                    context.add_output_metadata(
-                        {"delta_version": str(pinned.version), "dagster/row_count": pinned.row_count},
-                        output_name=dagster_event.output_name,
-                    )
+                    meaning = translator.find_meaning(props)
+                    metadata = {"delta_version": str(pinned.version), "dagster/row_count": pinned.row_count}
+                    metadata |= table_lineage(meaning.values_from) if meaning else {}
+                    context.add_output_metadata(metadata, output_name=dagster_event.output_name)
             yield dagster_event

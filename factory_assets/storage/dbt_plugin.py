@@ -31,6 +31,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from factory_assets.storage.dbt_lake_views import LakeViews, lake_path, table_uri
 from factory_assets.storage.dbt_model_write import ModelWrite
+from factory_assets.storage.dbt_runs import WITHOUT_LAKE
 from factory_assets.storage.dbt_table_write import rows_written, write_model
 
 # Not typed by dbt.
@@ -54,7 +55,8 @@ class Plugin(BasePlugin):
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Make the lake visible, once for each dbt invocation."""
-        self._views.show_lake(cursor)
+        if not os.environ.get(WITHOUT_LAKE):
+            self._views.show_lake(cursor)
 
     def store(self, target_config: TargetConfig) -> None:
         """Write one model. `version` and `rows` are put into the config's `result` for the materialization to report."""

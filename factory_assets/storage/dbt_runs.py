@@ -18,6 +18,8 @@ from typing import Any
 
 from filelock import FileLock
 
+# Set for a dbt that only compiles: the plugin then opens no table, so that reading definitions connects to nothing.
+WITHOUT_LAKE = "FACTORY_DBT_WITHOUT_LAKE"
 _NOT_SOURCE = {"target", "logs", "dbt_packages", ".user.yml"}
 
 
@@ -48,7 +50,9 @@ class DbtRuns:
         return self.work / "target"
 
     def read_manifest(self) -> dict[str, Any]:
-        """The manifest of the project as it is on disk; parsed again only when a file of it changed.
+        """The manifest of the project as it is on disk, with compiled SQL; made again only when a file of it changed.
+
+        Compiled as for a full refresh, without a look at the lake.
 
         Raises:
             DbtParseError: with dbt's message.
@@ -58,7 +62,7 @@ class DbtRuns:
         manifest, stamp_file = self.work / "manifest.json", self.work / "manifest.stamp"
         with FileLock(self.work / "manifest.lock"):
             if not (stamp_file.is_file() and stamp_file.read_text() == stamp and manifest.is_file()):
-                self._parse()
+                self._compile_offline()
                 shutil.copyfile(self.target / "manifest.json", manifest)
                 stamp_file.write_text(stamp)
             loaded: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -114,12 +118,16 @@ class DbtRuns:
         folders |= {"--target-path": self.target, "--log-path": self.work / "logs"}
         return [part for flag, folder in folders.items() for part in (flag, str(folder))]
 
-    def _parse(self) -> None:
+    def _compile_offline(self) -> None:
         # A process of its own: reading definitions must not drag dbt into every code server and worker.
-        command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "parse", *self._flags()]
+        command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "compile", *self._flags()]
+        manifest = self.target / "manifest.json"
+        manifest.unlink(missing_ok=True)
         with self._environment():
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+            environment = {**os.environ, WITHOUT_LAKE: "true"}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        # A model that asks the lake while it compiles fails by itself, and the manifest then lacks its compiled SQL alone.
+        if not manifest.is_file():
             raise DbtParseError(f"the dbt project in {self.project} does not parse:\n{done.stdout}{done.stderr}".strip())
 
     @contextmanager

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,10 @@ def test_importing_the_package_imports_nothing() -> None:
     code = "import sys; before = set(sys.modules); import factory_assets; print(len(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 1
+
+
+def test_a_dbt_asset_has_the_fingerprint_of_its_meaning_and_the_lineage_of_its_columns(definitions: dg.Definitions) -> None:
+    spec = definitions.resolve_asset_graph().get(dg.AssetKey(["features", "feat_flight_departure"]))
+    assert re.fullmatch("[0-9a-f]{16}", spec.code_version or "")
+    lineage = spec.metadata["dagster/column_lineage"].deps_by_column["plane_seats"]
+    assert lineage == [dg.TableColumnDep(dg.AssetKey(["marts", "dim_plane"]), "seats")]

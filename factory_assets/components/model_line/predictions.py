@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from factory_assets.components.column_lineage import prediction_lineage
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -32,8 +33,10 @@ def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsD
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        stores = open_stores(spec, lake, mlflow)
+        training_sets = stores.training_sets
         outcome = score_days(
-            open_stores(spec, lake, mlflow),
+            stores,
             [date.fromisoformat(key) for key in context.partition_keys],
             partitions.timezone,
             clock.open().now(),
@@ -49,6 +52,7 @@ def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsD
                 "model_version": outcome.model_version,
                 "feature_set_version": str(outcome.feature_set_version),
                 "delta_version": str(outcome.table_version),
+                **prediction_lineage(spec, training_sets.feature_columns(training_sets.pin_features())),
             },
             data_version=dg.DataVersion(f"delta-{outcome.table_version}"),
         )

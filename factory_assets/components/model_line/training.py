@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from factory_assets.components.calendar import closed_days
+from factory_assets.components.column_lineage import training_set_lineage
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import (
@@ -55,6 +56,7 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
                 "feature_set_version": str(built.feature_set.version),
                 "label_version": str(built.labels.version),
                 "as_known_at": dg.MetadataValue.timestamp(built.as_known_at_utc),
+                **training_set_lineage(spec, built.table.columns),
             },
             data_version=dg.DataVersion(f"delta-{built.table.version}"),
         )
