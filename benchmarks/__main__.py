@@ -7,10 +7,12 @@ import typer
 from rich.console import Console
 
 from benchmarks.figures import Figure, print_figures, write_results
+from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
+    "incidents": ("Broken days told from changed ones", measure_incidents),
     "loop": ("The factory loop against a bare script", measure_loop),
 }
 

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from factory_assets.components.catching_up import build_catch_up_sensor
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.naming import (
     CADENCE_TAG,
@@ -26,7 +27,7 @@ class Calendar(DeclaredComponent[CalendarSpec]):
     spec_model = CalendarSpec
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The `daily` and `monitor` jobs with their schedules."""
+        """The `daily` and `monitor` jobs with their schedules, and the sensor that takes mended days in again."""
         checks: dg.AssetSelection = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
         declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
         others = [key for component in declared if not component.problems for key in component.monitored_checks()]
@@ -54,7 +55,13 @@ class Calendar(DeclaredComponent[CalendarSpec]):
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Judges every source and line hourly, so that a check fails even when nothing is materialized.",
         )
-        return dg.Definitions(jobs=[daily, monitor], schedules=[_build_daily_schedule(self.spec), monitoring])
+        # Sources are built on the calendar, so that their module is known only when this one is.
+        from factory_assets.components.delta_source import DeltaSource
+
+        sources = [source.spec for source in declared if isinstance(source, DeltaSource) and not source.problems]
+        catching_up = [build_catch_up_sensor(sources, self.spec)] if sources else []
+        schedules = [_build_daily_schedule(self.spec), monitoring]
+        return dg.Definitions(jobs=[daily, monitor], schedules=schedules, sensors=catching_up)
 
 
 def find_calendar(context: dg.ComponentLoadContext) -> CalendarSpec | None:

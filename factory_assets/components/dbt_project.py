@@ -4,7 +4,7 @@
 The events of dbt's own logger become Dagster events through dagster-dbt.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from factory_assets.components.column_lineage import table_lineage
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
+from factory_assets.core.lineage import upstream_sources
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
@@ -38,6 +39,7 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
     """One dbt project over the lake. Its sources are the bronze tables of the same name."""
 
     spec_model = DbtProjectSpec
+    _manifest: Mapping[str, Any] | None = None
 
     @classmethod
     def find_problems(cls, spec: DbtProjectSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
@@ -51,11 +53,24 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
             return [Problem(file, 1, "path", str(error))]
         return []
 
+    def manifest(self, root: Path) -> Mapping[str, Any]:
+        """The manifest as it was at load; read once, however many lines ask for it."""
+        if self._manifest is None:
+            self._manifest = build_runs(root / self.spec.path).read_manifest()
+        return self._manifest
+
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
         manifest = runs.read_manifest()
         return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest))])
+
+
+def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tuple[str, ...]:
+    """Names of the sources that `models` of the declared dbt projects are built from."""
+    projects = context.component_tree.get_all_components(of_type=DbtProject)
+    manifests = [project.manifest(context.project_root) for project in projects if not project.problems]
+    return tuple(sorted({name for manifest in manifests for name in upstream_sources(manifest, models)}))
 
 
 class FactoryTranslator(DagsterDbtTranslator):

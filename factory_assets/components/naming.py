@@ -6,6 +6,7 @@ DAILY_JOB = "daily"
 DAILY_SCHEDULE = "daily_schedule"
 MONITOR_JOB = "monitor"
 MONITOR_SCHEDULE = "monitor_schedule"
+CATCH_UP_SENSOR = "catch_up"
 MAINTENANCE_JOB = "maintenance"
 MAINTENANCE_SCHEDULE = "maintenance_schedule"
 
@@ -29,6 +30,8 @@ STRATEGY_TAG = "factory/strategy"
 ATTEMPT_TAG = "factory/attempt"
 # On a run whose processes ended with the factory's: it was lost, and says nothing of what it did.
 LOST_TAG = "factory/lost"
+# The change of files, or the acceptance, that a run takes a broken day in again for.
+CATCH_UP_TAG = "factory/catch_up"
 REQUEST_TAG = "factory/retrain_request"
 CHECK_TAG_PREFIX = "factory/check/"
 RANGE_START_TAG = "dagster/asset_partition_range_start"

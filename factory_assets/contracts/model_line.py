@@ -130,6 +130,11 @@ class ModelLineSpec(_Strict):
     freshness: FreshnessSpec = FreshnessSpec()
     drift: DriftSpec = DriftSpec()
     retrain: RetrainSpec = RetrainSpec()
+    when_broken: Literal["block", "go_on"] = Field(
+        default="block",
+        description="Days of which a source is held or missing: `block` leaves them unscored until it is mended, `go_on` "
+        "scores them with what there is.",
+    )
     owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
     @field_validator("estimator")

@@ -52,6 +52,11 @@ class History:
         profiles = self.columns.get(name, ())
         return bool(profiles) and all(p.mode_share == 1 for p in profiles) and len({p.content for p in profiles}) > 1
 
+    def is_filled(self, name: str) -> bool:
+        """Whether a usual day has most values of a column: of a few gusts an hour no habit can be told."""
+        profiles = self.columns.get(name, ())
+        return bool(profiles) and median(profile.null_share for profile in profiles) < 0.5
+
     @cached_property
     def seldom_missing(self) -> frozenset[str]:
         """Columns of which a usual day has nearly all values."""
@@ -146,7 +151,7 @@ def find_swaps(batch: BatchProfile, history: History, spec: IncidentSpec) -> lis
     own = {
         name: _distance(column, history.columns.get(name, ()))
         for name, column in numbers.items()
-        if not history.counts_days(name)
+        if not history.counts_days(name) and history.is_filled(name) and column.null_share < 0.5
     }
     for pair, share in batch.orders.items():
         first, second = pair.split("<")

@@ -1,10 +1,12 @@
 """Broken told from drifted: the verdict on a batch, and which failed checks an open incident holds back."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from factory_assets.contracts.incidents import BatchProfile, BatchVerdict, Finding, Incident, IncidentKind, Route
+from factory_assets.contracts.retraining import FailedCheck
 from factory_assets.contracts.source import IncidentSpec
 from factory_assets.core.incident_rules import (
     History,
@@ -33,6 +35,7 @@ _PRECEDENCE: tuple[IncidentKind, ...] = (
     "stuck_value",
     "contract_breach",
 )
+_LONG_AGO = datetime(1971, 1, 1, tzinfo=UTC)
 _RULES = (
     find_misfits,
     find_volume,
@@ -146,3 +149,57 @@ def _verdict(
     batch: BatchProfile, route: Route, findings: tuple[Finding, ...], moved: tuple[str, ...], reason: str
 ) -> BatchVerdict:
     return BatchVerdict(batch.source, batch.day, route, findings, moved, f"{batch.source} {batch.day}: {reason}")
+
+
+def hold_back(
+    failed: Sequence[FailedCheck], incidents: Sequence[Incident], window: timedelta
+) -> tuple[list[FailedCheck], str]:
+    """The failed checks that may start a retrain, and a sentence on those that may not because a feed is broken.
+
+    A check is held back while an incident is open on a day from `window` before its data on: it looked at a window with a
+    hole in it, or found data late because it is held. After the incident has ended, a verdict from before its end says
+    nothing: the next one counts. Once the day has left the window, an incident that nobody mends holds nothing back.
+
+    Args:
+        failed: failed checks of one line.
+        incidents: incidents of the sources upstream of the line.
+        window: how far back the line's checks look.
+    """
+    kept: list[FailedCheck] = []
+    reasons: dict[str, set[str]] = {}
+    for check in failed:
+        blocking = [incident for incident in incidents if _spoils(incident, check, window)]
+        if not blocking:
+            kept.append(check)
+        for incident in blocking[:1]:
+            what = f"{incident.kind.replace('_', ' ')} of {incident.source} on {incident.day}"
+            waits = what if incident.is_open else f"{what}, which ended after the verdict"
+            reasons.setdefault(waits, set()).add(check.check)
+    held = "; ".join(f"{', '.join(sorted(checks))} held back by {what}" for what, checks in sorted(reasons.items()))
+    return kept, f"Broken, not drifted: {held}." if held else ""
+
+
+def _spoils(incident: Incident, check: FailedCheck, window: timedelta) -> bool:
+    # A day of slack: a day of the calendar begins up to half a day before or after that of UTC.
+    if incident.day < (max(check.data_as_of_utc, _LONG_AGO) - window).date() - timedelta(days=1):
+        return False
+    if incident.is_open:
+        return True
+    ended, judged = incident.ended_recorded_at_utc, check.evaluated_at_utc
+    return ended is not None and judged is not None and judged < ended
+
+
+def decide_catch_up(open_incidents: Sequence[Incident], files_now: Mapping[tuple[str, date], str]) -> dict[date, str]:
+    """The days to take in again, each with a digest of why: its files were mended, or a person accepted them.
+
+    The same state of the same files gives the same digest, so a day is asked for once for each change.
+    """
+    causes: dict[date, list[str]] = {}
+    for incident in open_incidents:
+        files = files_now.get((incident.source, incident.day))
+        if incident.state == "accepted" or (files is not None and files != incident.files):
+            causes.setdefault(incident.day, []).append(f"{incident.source} {incident.state} {files}")
+    return {
+        day: hashlib.sha256("\n".join([str(day), *sorted(why)]).encode()).hexdigest()[:16]
+        for day, why in sorted(causes.items())
+    }

@@ -15,12 +15,13 @@ from factory_assets.storage.training_sets import TrainingSets
 
 @dataclass(frozen=True)
 class LineStores:
-    """One line's view of the lake, the artefacts and MLflow."""
+    """One line's view of the lake, the artefacts and MLflow; `sources` are those that its tables are built from."""
 
     spec: ModelLineSpec
     lake: Lake
     artefacts: ArtefactStore
     registry: MlflowRegistry
+    sources: tuple[str, ...] = ()
 
     @property
     def training_sets(self) -> TrainingSets:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from factory_assets.contracts.incidents import Finding, Incident
 from factory_assets.contracts.source import PARTITION_COLUMN
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.sql import equals_any
 
 INCIDENTS = TableSpec(
     name="ops/incidents",
@@ -48,6 +49,10 @@ class Incidents:
         """All incidents, or those of one source, by source, day and opening."""
         where, values = ("source = ?", [source]) if source else ("true", [])
         return [_from_row(row) for row in self.lake.rows(INCIDENTS, where, values)]
+
+    def read_of(self, sources: Collection[str]) -> list[Incident]:
+        """All incidents of `sources`."""
+        return [_from_row(row) for row in self.lake.rows(INCIDENTS, equals_any("source", sources))] if sources else []
 
     def read_open(self, sources: Collection[str] | None = None) -> list[Incident]:
         """Incidents that still keep a day from its readers; of all sources, or of `sources`."""

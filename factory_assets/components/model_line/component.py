@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from factory_assets.components.calendar import build_partitions, find_calendar
-from factory_assets.components.dbt_project import DbtProject
+from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.predictions import build_predictions_asset
@@ -47,13 +47,14 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         if calendar is None:
             raise LookupError("a model line needs a calendar")
         partitions = build_partitions(calendar)
+        sources = find_sources(context, [self.spec.feature_set, self.spec.label.model])
         return dg.Definitions(
             assets=[
                 build_training_set_asset(self.spec),
                 build_models_asset(self.spec, calendar),
-                build_predictions_asset(self.spec, partitions),
+                build_predictions_asset(self.spec, partitions, sources),
             ],
             asset_checks=build_checks(self.spec),
             jobs=[build_retrain_job(self.spec)],
-            sensors=[build_retraining_sensor(self.spec)],
+            sensors=[build_retraining_sensor(self.spec, sources)],
         )

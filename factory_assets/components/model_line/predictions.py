@@ -1,6 +1,7 @@
 """The asset `<line>/predictions`: days scored by the champion."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,12 +11,15 @@ from factory_assets.components.column_lineage import prediction_lineage
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.lines.scoring import score_days
+from factory_assets.lines.blocking import consecutive_days, find_blocked_days
+from factory_assets.lines.scoring import ScoringOutcome, score_days
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 
-def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """One asset, a partition a day, any range of days in one run."""
+def build_predictions_asset(
+    spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition, sources: tuple[str, ...] = ()
+) -> dg.AssetsDefinition:
+    """One asset, a partition a day, any range of days in one run; days of a broken feed wait if the line says so."""
 
     @dg.asset(
         key=predictions_key(spec.name),
@@ -33,28 +37,37 @@ def build_predictions_asset(spec: ModelLineSpec, partitions: dg.DailyPartitionsD
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        stores = open_stores(spec, lake, mlflow)
-        training_sets = stores.training_sets
-        outcome = score_days(
-            stores,
-            [date.fromisoformat(key) for key in context.partition_keys],
-            partitions.timezone,
-            clock.open().now(),
-            context.run_id,
-        )
-        if outcome is None:
-            context.log.warning(f"{spec.name} has no champion yet: nothing was scored. Run {spec.name}__retrain first.")
-            return
-        yield dg.MaterializeResult(
-            metadata={
-                "rows_scored": outcome.rows,
-                "mean_score": outcome.mean_score,
-                "model_version": outcome.model_version,
-                "feature_set_version": str(outcome.feature_set_version),
-                "delta_version": str(outcome.table_version),
-                **prediction_lineage(spec, training_sets.feature_columns(training_sets.pin_features())),
-            },
-            data_version=dg.DataVersion(f"delta-{outcome.table_version}"),
-        )
+        stores = replace(open_stores(spec, lake, mlflow), sources=sources)
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        waiting = find_blocked_days(stores, days)
+        for day, reason in waiting.items():
+            context.log.error(f"{spec.name} does not score {day}: {reason} It is scored when the feed is mended.")
+        now = clock.open().now()
+        for span in consecutive_days(set(days) - set(waiting)):
+            outcome = score_days(stores, span, partitions.timezone, now, context.run_id)
+            if outcome is None:
+                context.log.warning(f"{spec.name} has no champion yet: nothing was scored. Run {spec.name}__retrain first.")
+                return
+            if not waiting:
+                lineage = prediction_lineage(spec, stores.training_sets.feature_columns(stores.training_sets.pin_features()))
+                yield dg.MaterializeResult(metadata=_describe(outcome) | lineage, data_version=_version(outcome))
+                return
+            # A result of the asset would count for all days of the run, those that wait among them.
+            for day in span:
+                context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
 
     return predictions
+
+
+def _describe(outcome: ScoringOutcome) -> dict[str, Any]:
+    return {
+        "rows_scored": outcome.rows,
+        "mean_score": outcome.mean_score,
+        "model_version": outcome.model_version,
+        "feature_set_version": str(outcome.feature_set_version),
+        "delta_version": str(outcome.table_version),
+    }
+
+
+def _version(outcome: ScoringOutcome) -> dg.DataVersion:
+    return dg.DataVersion(f"delta-{outcome.table_version}")

@@ -1,6 +1,7 @@
 """The retrain job of a line, and the sensor that requests it when a check has failed."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -28,10 +29,12 @@ from factory_assets.components.naming import (
 from factory_assets.components.run_states import UNFINISHED
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
+from factory_assets.core.incidents import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.incidents import Incidents
 
 # A judging run that takes longer than this is stuck, and is not waited for.
 _JUDGING_PATIENCE = timedelta(minutes=30)
@@ -52,7 +55,7 @@ def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
     )
 
 
-def build_retraining_sensor(spec: ModelLineSpec) -> dg.SensorDefinition:
+def build_retraining_sensor(spec: ModelLineSpec, sources: tuple[str, ...] = ()) -> dg.SensorDefinition:
     """Acts on failed checks through `decide_retraining`; the ledger is written before a run is asked for.
 
     Killed between the two, the next tick finds the request without a run and asks again under the same run key, which
@@ -70,7 +73,7 @@ def build_retraining_sensor(spec: ModelLineSpec) -> dg.SensorDefinition:
     def retraining_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.SensorResult | dg.SkipReason:
-        stores = open_stores(spec, lake, mlflow)
+        stores = replace(open_stores(spec, lake, mlflow), sources=sources)
         now = clock.open().now()
         decision = stores.ledger.transact(spec.name, lambda history: _with_entries(context.instance, stores, history, now))
         for run_id in decision.stop_run_ids:
@@ -85,9 +88,11 @@ def build_retraining_sensor(spec: ModelLineSpec) -> dg.SensorDefinition:
 def decide(instance: dg.DagsterInstance, stores: LineStores, history: RetrainHistory, now: datetime) -> RetrainDecision:
     """What is to be done now, from Dagster's record and the ledger; reads only."""
     spec = stores.spec
+    failed = read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm)
+    failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
     situation = Situation(
         line=spec.name,
-        failed=read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm),
+        failed=failed,
         serving=read_serving(stores),
         history=history,
         runs=read_run_facts(instance, history, spec.name),
@@ -95,7 +100,8 @@ def decide(instance: dg.DagsterInstance, stores: LineStores, history: RetrainHis
         wall_now=datetime.now(UTC),
         judging=_find_judging(instance, (DAILY_JOB, MONITOR_JOB)),
     )
-    return decide_retraining(spec.retrain, situation)
+    decision = decide_retraining(spec.retrain, situation)
+    return replace(decision, reason=f"{held_back} {decision.reason}") if held_back else decision
 
 
 def is_settled(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> bool:

@@ -1,0 +1,1 @@
+"""Broken and genuinely changed days, planted into real flights and weather."""

@@ -1,0 +1,170 @@
+"""What waits while a feed is broken, and what starts by itself when it is mended: real sensors on real stores."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from factory_assets.components.catching_up import build_catch_up_sensor
+from factory_assets.components.model_line.checks import check_keys
+from factory_assets.components.model_line.retraining import build_retraining_sensor
+from factory_assets.components.naming import RANGE_START_TAG
+from factory_assets.components.source_checks import build_source_checks
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.incidents import Finding, Incident
+from factory_assets.contracts.source import SourceSpec
+from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from factory_assets.storage.clock import FactoryClock
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.incidents import Incidents
+from tests.components.test_retraining_sensor import NOW, SPEC
+
+DAY = NOW.date() - timedelta(days=1)
+SOURCE = SourceSpec(
+    name="flights", landing="flights/{partition}*.csv", partitions="daily", keys=("id",), columns={"id": {"type": "bigint"}}
+)
+CALENDAR = CalendarSpec(start=date(2013, 1, 1))
+FINDING = Finding("half_batch", "", 400, "about 980 rows", "400 (41%)")
+
+
+def an_incident(source: str = "flights", day: date = DAY, **changes: Any) -> Incident:
+    opened = Incident(source, day, "half_batch", "open", "as landed", (FINDING,), "half", NOW, datetime.now(UTC))
+    return replace(opened, **changes)
+
+
+class Stand:
+    """Sensors of one line and one source on a lake with incidents."""
+
+    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
+        self.folder = folder
+        self.instance = instance
+        self.incidents = Incidents(Lake(str(folder / "lake")))
+        FactoryClock(folder / "clock.json").set(NOW)
+        self.resources = {
+            "lake": LakeResource(root=str(folder / "lake"), landing=str(folder / "landing"), models=str(folder)),
+            "mlflow": MlflowResource(tracking_uri="sqlite:////nowhere", artifact_root="/nowhere"),
+            "clock": ClockResource(path=str(folder / "clock.json")),
+        }
+
+    def fail(self, kind: str = "model_age") -> None:
+        key = check_keys(SPEC)[kind]
+        metadata: dict[str, Any] = {"champion_version": 0, "data_as_of": dg.MetadataValue.timestamp(NOW)}
+        self.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(key.asset_key, key.name, False, metadata=metadata, description="it said so")
+        )
+
+    def retrain(self) -> str | None:
+        """None when a retrain is asked for, else why not."""
+        return self._tick(build_retraining_sensor(SPEC, ("flights",)))
+
+    def catch_up(self) -> list[dg.RunRequest] | str:
+        context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
+        answer = build_catch_up_sensor([SOURCE], CALENDAR)(context)
+        return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else list(answer.run_requests)
+
+    def _tick(self, sensor: dg.SensorDefinition) -> str | None:
+        answer = sensor(dg.build_sensor_context(instance=self.instance, resources=self.resources))
+        return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else None
+
+    def land(self, text: str) -> None:
+        file = self.folder / "landing" / "flights" / f"{DAY}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        yield Stand(tmp_path, instance)
+
+
+def test_an_open_incident_upstream_holds_a_failed_check_back_and_says_so(stand: Stand) -> None:
+    stand.incidents.write([an_incident()])
+    stand.fail()
+    reason = stand.retrain()
+    assert reason is not None
+    assert f"model_age held back by half batch of flights on {DAY}" in reason
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [an_incident(source="parking"), an_incident(day=NOW.date() - timedelta(days=30))],
+    ids=["a source that the line does not read", "a day that has left the window"],
+)
+def test_an_incident_elsewhere_holds_nothing_back(elsewhere: Incident, stand: Stand) -> None:
+    stand.incidents.write([elsewhere])
+    stand.fail()
+    assert stand.retrain() is None
+
+
+def test_after_the_repair_the_next_verdict_counts_and_not_the_one_before(stand: Stand) -> None:
+    stand.fail()
+    ended = datetime.now(UTC) + timedelta(seconds=1)
+    stand.incidents.write([an_incident(state="repaired", ended_at_utc=NOW, ended_recorded_at_utc=ended)])
+    reason = stand.retrain()
+    assert reason is not None
+    assert "which ended after the verdict" in reason
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    stand.incidents.write([an_incident(state="repaired", ended_at_utc=NOW, ended_recorded_at_utc=long_ago)])
+    assert stand.retrain() is None
+
+
+def test_mended_files_start_one_run_over_their_day(stand: Stand) -> None:
+    assert stand.catch_up() == "No day is held or missing."
+    stand.land("id\n1\n")
+    (mark,) = {fingerprint(stand)}
+    stand.incidents.write([an_incident(files=mark)])
+    assert "Waiting for mended files of flights" in str(stand.catch_up())
+    stand.land("id\n1\n2\n")
+    (request,) = stand.catch_up()
+    assert request.tags[RANGE_START_TAG] == str(DAY)
+    (again,) = stand.catch_up()
+    assert again.run_key == request.run_key
+
+
+def test_a_missing_day_is_taken_in_when_its_file_lands(stand: Stand) -> None:
+    stand.incidents.write([an_incident(kind="late_partition", files=fingerprint(stand))])
+    assert "Waiting" in str(stand.catch_up())
+    stand.land("id\n1\n")
+    assert len(stand.catch_up()) == 1
+
+
+def test_an_accepted_day_is_asked_for_and_a_failed_run_is_tried_three_times(stand: Stand) -> None:
+    stand.land("id\n1\n")
+    stand.incidents.write([an_incident(files=fingerprint(stand))])
+    stand.incidents.accept("flights", DAY, "right after all")
+    keys = []
+    for number in range(3):
+        (request,) = stand.catch_up()
+        keys.append(request.run_key)
+        started = dg.DagsterRun(
+            job_name="daily", run_id=f"00000000-0000-0000-0000-00000000000{number}", tags=request.tags,
+            status=dg.DagsterRunStatus.STARTED,
+        )  # fmt: skip
+        stand.instance.add_run(started)
+        assert "Waiting" in str(stand.catch_up())
+        stand.instance.report_run_failed(started)
+    assert len(set(keys)) == 3
+    assert "Waiting" in str(stand.catch_up())
+
+
+def fingerprint(stand: Stand) -> str:
+    from factory_assets.storage.landing import find_files, fingerprint_files
+
+    return fingerprint_files(find_files(stand.folder / "landing", SOURCE, [str(DAY)]))
+
+
+def test_the_check_of_the_source_lists_where_and_what(stand: Stand) -> None:
+    (check, *_) = build_source_checks(SOURCE)
+    stand.incidents.write([an_incident()])
+    result = check(lake=stand.resources["lake"])
+    assert not result.passed
+    (record,) = result.metadata["findings"].records
+    assert record.data == {"day": str(DAY), "kind": "half_batch", "column": "", "rows": 400,
+                           "expected": "about 980 rows", "found": "400 (41%)"}  # fmt: skip
+    stand.incidents.write([replace(stand.incidents.read_open()[0], state="repaired")])
+    assert check(lake=stand.resources["lake"]).passed
