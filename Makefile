@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser delta-reader clean
+.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser delta-reader azurite node clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,7 +49,7 @@ dbt-checks: setup
 	$(BIN)/sqlfluff lint dbt_project --disable-progress-bar
 	cd dbt_project && ../$(BIN)/dbt --quiet parse --target-path target
 
-pytest: setup delta-reader
+pytest: setup delta-reader azurite
 	$(BIN)/python -m pytest
 
 bench: setup  ## Ratios against a bare script, side by side; NAME=loop for one
@@ -67,8 +67,24 @@ $(READER)/.installed: Makefile | setup
 	  echo "make delta-reader: $(READER_PACKAGES) cannot be installed from the configured package indexes, and the tests that compare with them cannot run" >&2; exit 1; }
 	@touch $@
 
+# A stand-in for Azure's storage; the one for S3 is a Python package. Needs Node.js and npm.
+AZURITE := .cache/azurite
+AZURITE_PACKAGE := azurite@3.35.0
+
+azurite: $(AZURITE)/.installed  ## Install the stand-in for Azure storage that the tests use
+
+$(AZURITE)/.installed: Makefile
+	@command -v npm >/dev/null || { echo "make azurite: npm is not installed (Debian: apt-get install nodejs npm), and the tests against Azure storage cannot run" >&2; exit 1; }
+	@mkdir -p $(AZURITE)
+	@npm install --prefix $(AZURITE) --ignore-scripts --no-audit --no-fund --no-save --loglevel error $(AZURITE_PACKAGE) >/dev/null || { \
+	  echo "make azurite: $(AZURITE_PACKAGE) cannot be installed from the configured npm registry, and the tests against Azure storage cannot run" >&2; exit 1; }
+	@touch $@
+
 browser:  ## Install the browser that the UI test drives (Debian and its kin, as root)
 	apt-get update -qq && apt-get install -y -qq chromium
+
+node:  ## Install Node.js and npm, which azurite runs on (Debian and its kin, as root)
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm
 
 clean:  ## Remove everything the factory wrote below data/
 	find data -mindepth 1 -not -name README.md -delete

@@ -7,6 +7,7 @@ from pydantic import field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
+from factory_assets.storage.object_stores import parse_place
 
 
 class FactorySettings(BaseSettings):
@@ -24,11 +25,11 @@ class FactorySettings(BaseSettings):
     workers: int | None = None
     ray_address: str | None = None
 
-    @field_validator("data_dir", "lake_uri")
+    @field_validator("data_dir")
     @classmethod
-    def _paths_are_absolute(cls, value: Path | str | None) -> Path | str | None:
+    def _path_is_absolute(cls, value: Path | None) -> Path | None:
         """The factory, its workers and plain dbt start in different folders, and must mean the same place."""
-        if value is not None and not Path(value).is_absolute():
+        if value is not None and not value.is_absolute():
             raise ValueError(f"{str(value)!r} is not an absolute path of a local folder")
         return value
 
@@ -48,6 +49,17 @@ class FactorySettings(BaseSettings):
         """An estimator that this installation allows may stand in its declarations, which are read after its settings."""
         allow_estimators(self.extra_estimators)
 
+    @field_validator("lake_uri")
+    @classmethod
+    def _lake_is_somewhere(cls, value: str | None) -> str | None:
+        """An address says where it is from everywhere; a path has to be absolute for that."""
+        if value is None:
+            return None
+        place = parse_place(value)
+        if place.is_local and not Path(place.path).is_absolute():
+            raise ValueError(f"{value!r} is not an absolute path of a local folder, and no address of an object store")
+        return place.path if place.is_local else value.rstrip("/")
+
     @property
     def data(self) -> Path:
         """The folder below which everything embedded lies."""
@@ -60,7 +72,7 @@ class FactorySettings(BaseSettings):
 
     @property
     def lake(self) -> str:
-        """Root of the Delta tables, a local folder."""
+        """Root of the Delta tables: a local folder, or the address of one in an object store."""
         return self.lake_uri or str(self.data / "lake")
 
     @property

@@ -61,11 +61,11 @@ def read_raw(
         ).to_arrow_table()
 
 
-def write_bronze(lake: Path, tables: dict[str, pa.Table]) -> None:
+def write_bronze(lake: Path | str, tables: dict[str, pa.Table]) -> None:
     """Write bronze tables whole, partitioned by day where the ingestion does so."""
     for name, rows in tables.items():
         partition_by = ["partition_date"] if name in PARTITIONED else None
-        write_deltalake(str(lake / "bronze" / name), rows, mode="overwrite", partition_by=partition_by)
+        write_deltalake(f"{lake}/bronze/{name}", rows, mode="overwrite", partition_by=partition_by)
 
 
 def read_all(first: date | None = None, last: date | None = None) -> dict[str, pa.Table]:
@@ -73,7 +73,7 @@ def read_all(first: date | None = None, last: date | None = None) -> dict[str, p
     return {name: read_raw(name, first, last) for name in ("flights", "weather", "planes", "airlines", "airports")}
 
 
-def run_dbt(lake: Path, work: Path, arguments: Sequence[str], project: Path = DBT_PROJECT) -> dbtRunnerResult:
+def run_dbt(lake: Path | str, work: Path, arguments: Sequence[str], project: Path = DBT_PROJECT) -> dbtRunnerResult:
     """Run dbt in this process over one lake, with its target folder below `work`."""
     folders = ["--project-dir", str(project), "--profiles-dir", str(project)]
     folders += ["--target-path", str(work / "target"), "--log-path", str(work / "logs")]

@@ -20,8 +20,26 @@ def test_one_setting_moves_the_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["FACTORY_DATA_DIR", "FACTORY_LAKE_URI"])
-@pytest.mark.parametrize("value", ["data", "../lake", "s3://bucket/lake"])
+@pytest.mark.parametrize("value", ["data", "../lake"])
 def test_a_place_that_depends_on_where_one_stands_is_refused(name: str, value: str, monkeypatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match="is not an absolute path of a local folder"):
+        FactorySettings()
+
+
+@pytest.mark.parametrize(
+    "value", ["s3://bucket/lake", "az://container/lake", "abfss://c@account.dfs.core.windows.net/l", "gs://b/l"]
+)
+def test_the_lake_alone_may_lie_in_an_object_store(value: str, monkeypatch) -> None:
+    monkeypatch.setenv("FACTORY_LAKE_URI", value + "/")
+    assert FactorySettings().lake == value
+    monkeypatch.setenv("FACTORY_DATA_DIR", value)
+    with pytest.raises(ValidationError, match="is not an absolute path of a local folder"):
+        FactorySettings()
+
+
+@pytest.mark.parametrize("value", ["ftp://host/lake", "s3:///lake", "https://host/lake"])
+def test_an_address_of_no_known_store_is_refused_with_those_that_are(value: str, monkeypatch) -> None:
+    monkeypatch.setenv("FACTORY_LAKE_URI", value)
+    with pytest.raises(ValidationError, match="is no place for a lake: give a folder, or one of s3://"):
         FactorySettings()

@@ -16,7 +16,9 @@ from dbt_common.exceptions import DbtRuntimeError
 from dbt_common.invocation import get_invocation_id
 from deltalake import DeltaTable
 
-from factory_assets.storage.snapshots import UnreadableTableError, open_table, select_sql
+from factory_assets.storage.delta import Lake
+from factory_assets.storage.object_stores import parse_place, register_store
+from factory_assets.storage.snapshots import UnreadableTableError, select_sql
 from factory_assets.storage.sql import literal, quote_identifier
 
 # Not typed by dbt.
@@ -27,8 +29,7 @@ _find_flags: Callable[[], Any] = get_flags
 class LakeViews:
     """What one DuckDB database shows of the lake: which tables, each at which version."""
 
-    lake: Path
-    storage_options: dict[str, str] | None = None
+    lake: Lake
     _pinned: dict[tuple[str, str], DeltaTable] = field(default_factory=dict)
     _invocation_id: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,10 +45,12 @@ class LakeViews:
                 return
             self._pinned.clear()
             _drop_everything(cursor)
-            for schema, name, uri in list_tables(self.lake):
-                table = open_table(uri, storage_options=self.storage_options)
+            register_store(cursor, self.lake.root)
+            for table_name in self.lake.files.table_names():
+                table = self.lake.find(table_name)
                 if table is not None:
-                    self.show(cursor, schema, name, table)
+                    schema, _, name = table_name.partition("/")
+                    self.show(cursor, schema, name, table.handle)
             self._invocation_id = get_invocation_id()
 
     def pinned(self, schema: str, name: str) -> DeltaTable | None:
@@ -66,27 +69,19 @@ class LakeViews:
             cursor.execute(f"CREATE OR REPLACE VIEW {view} AS {_failing_select(table, str(error))}")
 
 
-def lake_path(lake_uri: str) -> Path:
-    """Return the lake's root folder; a relative one counts from the dbt project.
+def find_lake(lake_uri: str) -> Lake:
+    """The lake at `lake_uri`; a relative path counts from the dbt project.
 
     Raises:
-        DbtRuntimeError: The lake is in an object store.
+        DbtRuntimeError: The address is of no kind that is known.
     """
-    uri = lake_uri.removeprefix("file://")
-    if "://" in uri:
-        raise DbtRuntimeError(f"lake_uri {lake_uri!r}: models are read from and written to local folders only")
-    return Path(getattr(_find_flags(), "PROJECT_DIR", None) or ".", uri).resolve()
-
-
-def list_tables(lake: Path) -> list[tuple[str, str, str]]:
-    """Return (schema, table, address) of every Delta table below `lake`; none where there is no lake yet."""
-    logs = sorted(lake.glob("*/*/_delta_log"))
-    return [(log.parent.parent.name, log.parent.name, str(log.parent)) for log in logs]
-
-
-def table_uri(lake: Path, schema: str, name: str) -> str:
-    """Return the address of one table of the lake."""
-    return str(lake / schema / name)
+    try:
+        place = parse_place(lake_uri)
+    except ValueError as error:
+        raise DbtRuntimeError(f"profiles.yml: lake_uri: {error}") from error
+    if not place.is_local:
+        return Lake(lake_uri.rstrip("/"))
+    return Lake(str(Path(getattr(_find_flags(), "PROJECT_DIR", None) or ".", place.path).resolve()))
 
 
 def _drop_everything(cursor: duckdb.DuckDBPyConnection) -> None:

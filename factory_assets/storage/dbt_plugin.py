@@ -11,7 +11,8 @@ Profile:
         alias: delta_lake            # the name that the `delta` materialization calls
         config:
           lake_uri: ../data/lake     # <lake_uri>/<schema>/<table>; relative to the dbt project
-          storage_options: {}        # handed to delta-rs
+
+An object store's credentials stay in the variables that its own clients read (`object_stores`).
 """
 
 import os
@@ -29,7 +30,7 @@ from dbt.adapters.factory import get_adapter_by_type
 from dbt_common.exceptions import DbtRuntimeError
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from factory_assets.storage.dbt_lake_views import LakeViews, lake_path, table_uri
+from factory_assets.storage.dbt_lake_views import LakeViews, find_lake
 from factory_assets.storage.dbt_model_write import ModelWrite
 from factory_assets.storage.dbt_runs import WITHOUT_LAKE
 from factory_assets.storage.dbt_table_write import rows_written, write_model
@@ -46,8 +47,7 @@ class Plugin(BasePlugin):
         lake_uri = plugin_config.get("lake_uri")
         if not lake_uri:
             raise DbtRuntimeError(f"profiles.yml: plugin {self.name!r} needs config.lake_uri, the root of the lake")
-        self._storage_options: dict[str, str] | None = plugin_config.get("storage_options") or None
-        self._views = LakeViews(lake_path(str(lake_uri)), self._storage_options)
+        self._views = LakeViews(find_lake(str(lake_uri)))
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Keep what DuckDB spills out of the project folder, apart from other processes."""
@@ -66,8 +66,8 @@ class Plugin(BasePlugin):
             cursor = _find_adapter("duckdb").connections.get_thread_connection().handle.cursor()
             current = self._views.pinned(write.schema, write.name)
             version_before = None if current is None else current.version()
-            uri = table_uri(lake, write.schema, write.name)
-            table = write_model(cursor, write, current, uri, self._storage_options)
+            uri = lake.uri(f"{write.schema}/{write.name}")
+            table = write_model(cursor, write, current, uri, lake.storage_options)
             self._views.show(cursor, write.schema, write.name, table)
         except CommitFailedError as error:
             raise DbtRuntimeError(
@@ -75,7 +75,7 @@ class Plugin(BasePlugin):
                 f"run the model again. ({_first_line(error)})"
             ) from error
         except duckdb.CatalogException as error:
-            raise DbtRuntimeError(f"{error}\nThe lake is {lake}: were the sources ingested into it?") from error
+            raise DbtRuntimeError(f"{error}\nThe lake is {lake.root}: were the sources ingested into it?") from error
         except (duckdb.Error, DeltaError, pa.ArrowException) as error:
             raise DbtRuntimeError(str(error)) from error
         result = target_config.config["result"]

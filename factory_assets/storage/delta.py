@@ -1,7 +1,7 @@
 """The lake: pinned reads and safe writes of Delta tables. Knows Delta and DuckDB, nothing of what the tables mean."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from factory_assets.storage.lake_files import LakeFiles, open_files
+from factory_assets.storage.object_stores import register_store, storage_options
 from factory_assets.storage.snapshots import open_table, select_sql
 from factory_assets.storage.sql import quote_identifier
 
@@ -76,15 +77,25 @@ class PinnedTable:
 
 @dataclass(frozen=True)
 class Lake:
-    """All Delta tables below one root."""
+    """All Delta tables below one root: a local folder, or the address of one in an object store."""
 
     root: str
-    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def storage_options(self) -> dict[str, str] | None:
+        """What delta-rs needs to reach the root, from this process's environment; kept nowhere."""
+        return storage_options(self.root) or None
 
     @property
     def files(self) -> LakeFiles:
         """The files that the tables are made of."""
         return open_files(self.root)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """As the function of that name, able to read the lake's files."""
+        connection = connect()
+        register_store(connection, self.root)
+        return connection
 
     def uri(self, name: str) -> str:
         """Where the table '<schema>/<table>' lies."""
@@ -92,7 +103,7 @@ class Lake:
 
     def find(self, name: str, version: int | None = None) -> PinnedTable | None:
         """Pins a table at `version`, or at its newest; None when it has never been written."""
-        handle = open_table(self.uri(name), version, dict(self.storage_options) or None)
+        handle = open_table(self.uri(name), version, self.storage_options)
         return None if handle is None else PinnedTable(name, handle)
 
     def pin(self, name: str, version: int | None = None) -> PinnedTable:
@@ -120,7 +131,7 @@ class Lake:
 
         Timestamps come back in UTC. `parameters` are bound to `?`, never pasted.
         """
-        with connect() as connection:
+        with self.connect() as connection:
             for alias, table in tables.items():
                 if isinstance(table, PinnedTable):
                     connection.execute(f"create temp view {quote_identifier(alias)} as {table.sql}")
@@ -179,7 +190,7 @@ class Lake:
         A plain append from a stale snapshot commits without a word; the transaction number makes this compare-and-set.
         """
         data = _conform(spec, rows)
-        handle = open_table(self.uri(spec.name), None, dict(self.storage_options) or None)
+        handle = open_table(self.uri(spec.name), None, self.storage_options)
         if handle is None:
             self._commit(spec, lambda missing: self._create(spec, data.slice(0, 0)) if missing is None else None)
             handle = self.pin(spec.name).handle
@@ -195,7 +206,7 @@ class Lake:
 
     @retry_on_conflict
     def _commit(self, spec: TableSpec, write: Callable[[DeltaTable | None], None]) -> int:
-        write(open_table(self.uri(spec.name), None, dict(self.storage_options) or None))
+        write(open_table(self.uri(spec.name), None, self.storage_options))
         return self.pin(spec.name).version
 
     def _create(self, spec: TableSpec, data: pa.Table, properties: CommitProperties | None = None) -> None:
@@ -207,7 +218,7 @@ class Lake:
                 commit_properties=properties,
                 configuration=dict(TABLE_PROPERTIES),
                 partition_by=list(spec.partition_by) or None,
-                storage_options=dict(self.storage_options) or None,
+                storage_options=self.storage_options,
             )
         except DeltaError as error:
             if "already exists" not in str(error):

@@ -7,6 +7,8 @@ from typing import Any
 
 from pyarrow import fs
 
+from factory_assets.storage.object_stores import open_filesystem, parse_place
+
 _LOG_FOLDER = "_delta_log"
 
 
@@ -53,5 +55,5 @@ class LakeFiles:
 
 
 def open_files(root: str) -> LakeFiles:
-    """The files below a local folder."""
-    return LakeFiles(fs.LocalFileSystem(), root)
+    """The files below `root`, a local folder or the address of one in an object store."""
+    return LakeFiles(open_filesystem(root), parse_place(root).path)

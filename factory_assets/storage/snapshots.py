@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from deltalake.schema import ArrayType, Field, MapType, PrimitiveType, StructType
 
+from factory_assets.storage.object_stores import parse_place
 from factory_assets.storage.sql import literal, quote_identifier
 
 # Features that change how a file is to be read are absent on purpose: deletionVectors, columnMapping, typeWidening.
@@ -201,18 +202,19 @@ def refuse_unreadable(table: DeltaTable) -> None:
 
 
 def _data_files(table: DeltaTable) -> tuple[str, list[str]]:
-    """Return the table's folder as the file system spells it, and the path of each active file below it.
+    """Return the table's folder as DuckDB spells it, and the path of each active file below it.
 
     `file_uris` percent-encodes the folder but not the rest, so a folder with a space could not be opened as returned.
     """
-    is_local = table.table_uri.startswith("file://")
     encoded_root = table.table_uri.removeprefix("file://")
     paths = []
     for uri in table.file_uris():
         if not uri.startswith(encoded_root):
             raise UnreadableTableError(table.table_uri, f"absolute path of a data file: {uri}")
         paths.append(uri.removeprefix(encoded_root))
-    return (unquote(encoded_root) if is_local else encoded_root), sorted(paths)
+    folder = encoded_root.rstrip("/")
+    root = parse_place(unquote(folder)).duckdb_path + encoded_root[len(folder) :]
+    return root, sorted(paths)
 
 
 def _refuse_foreign_layout(table: DeltaTable, paths: list[str], partition_columns: list[str]) -> None:
@@ -242,4 +244,6 @@ def _partition_value(field: Field, root_length: int) -> str:
 
 
 def _without_globbing(path: str) -> str:
+    if "://" in path:
+        return path  # object stores are asked for the very name
     return re.sub(r"([*?\[])", r"[\1]", path)
