@@ -34,6 +34,8 @@ from factory_assets.storage.batch_profiles import BATCH_PROFILES
 from factory_assets.storage.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
 from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.delta import Lake, TableSpec
+from factory_assets.storage.drift_references import DRIFT_REFERENCES
+from factory_assets.storage.drift_results import DRIFT_RESULTS
 from factory_assets.storage.incidents import INCIDENTS
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
@@ -151,7 +153,18 @@ def test_every_setting_is_documented() -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [QUARANTINE, INGESTED_FILES, BATCH_PROFILES, INCIDENTS, MODEL_VERSIONS, PROMOTIONS, CHECK_RESULTS, RETRAIN_LEDGER],
+    [
+        QUARANTINE,
+        INGESTED_FILES,
+        BATCH_PROFILES,
+        INCIDENTS,
+        MODEL_VERSIONS,
+        PROMOTIONS,
+        CHECK_RESULTS,
+        DRIFT_REFERENCES,
+        DRIFT_RESULTS,
+        RETRAIN_LEDGER,
+    ],
     ids=lambda table: table.name,
 )
 def test_the_factorys_own_tables_are_listed_with_their_keys(table: TableSpec) -> None:
@@ -262,7 +275,7 @@ def a_version(number: int, value: float) -> ModelVersion:
     values: dict[str, Any] = dict.fromkeys(ModelVersion.__dataclass_fields__, "")
     values |= dict.fromkeys([name for name in values if name.endswith("_utc")], NOON)
     values |= dict.fromkeys([name for name in values if name.endswith("_version")], 0)
-    values |= dict.fromkeys(["references", "numeric", "categorical"], ())
+    values |= dict.fromkeys(["numeric", "categorical"], ())
     values |= {"line": "arrival_delay", "segment": "all", "version": number, "cycle": f"cycle {number}"}
     return ModelVersion(**{**values, "evaluation": evaluation, "sklearn_version": "1.9"})
 

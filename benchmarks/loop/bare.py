@@ -119,7 +119,8 @@ class Loop:
                 ("model_age", now - model.known_until, line.max_age),
             )
         ]
-        window = [now - line.window, now]
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        window = [today - line.window, today]
         features = self.db.execute(
             f"select * from {line.features} where {line.as_of} >= ? and {line.as_of} < ?", window
         ).df()

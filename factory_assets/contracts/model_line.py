@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from factory_assets.contracts import estimators
+from factory_assets.contracts.drift_policy import DriftSpec
 from factory_assets.contracts.names import ColumnName, Duration, Name
 from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.strict import Strict as _Strict
@@ -71,17 +72,6 @@ class FreshnessSpec(_Strict):
 
     model_max_age: Duration = _span("30d", "Oldest allowed champion, from the end of its holdout.")
     data_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
-
-
-class DriftSpec(_Strict):
-    """When a feature or the predictions count as drifted: a large effect that sampling noise does not explain."""
-
-    measure: Literal["psi"] = Field(default="psi", description="The effect size.")
-    threshold: float = Field(default=0.2, gt=0, description="Of PSI; 0.1 is usually read as slight, 0.2 as large.")
-    window: Duration = _span("7d", "The newest span, compared with the champion's training rows (scores: its holdout).")
-    min_rows: int = Field(default=200, ge=50, description="A smaller window gives no verdict (PSI is noise there).")
-    false_discovery_rate: float = Field(default=0.05, gt=0, lt=1, description="Benjamini-Hochberg level over features.")
-    ignore: tuple[ColumnName, ...] = Field(default=(), description="Features that move with the season by design.")
 
 
 class SegmentsSpec(_Strict):

@@ -3,20 +3,26 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from factory_assets.contracts.drift_policy import DriftMeasure
+
 
 @dataclass(frozen=True)
 class FeatureReference:
-    """One feature as it was in the champion's training rows, binned once and never read again.
+    """One feature as it was in the champion's training rows, read once and never again.
 
-    `edges` are the inner cut points of a numeric feature (k edges make k + 1 bins, each open on the left and closed on
-    the right); `categories` are the values of a categorical one (unlisted values share a last bin). `counts` has one
-    entry a bin and one more, the last, for missing values.
+    `edges` are cut points of a numeric feature, `categories` the values of a categorical one (unlisted values share a
+    cell). `counts` has one entry for each edge (rows up to it, beyond the edge before) or category, then one for rows
+    above all edges or in no category, and the last for missing values. `spread` is the standard deviation, `discrete`
+    says that every value is an edge, and `design_effect` by how much a sample is worth less than independent rows.
     """
 
     feature: str
     edges: tuple[float, ...]
     categories: tuple[str, ...]
     counts: tuple[int, ...]
+    spread: float = 0.0
+    discrete: bool = False
+    design_effect: float = 1.0
 
     @property
     def is_numeric(self) -> bool:
@@ -25,11 +31,24 @@ class FeatureReference:
 
 
 @dataclass(frozen=True)
+class ScoreProfile:
+    """The champion's holdout by ranges of its scores: k cut points, k + 1 rows, mean labels and mean errors."""
+
+    cuts: tuple[float, ...]
+    rows: tuple[int, ...]
+    mean_label: tuple[float, ...]
+    mean_absolute_error: tuple[float, ...]
+    mean_squared_error: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class FeatureDrift:
     """The comparison of one feature: effect size, adjusted p-value, and the shares behind the picture."""
 
     feature: str
-    psi: float
+    measure: DriftMeasure
+    effect: float
+    threshold: float
     p_value: float
     p_adjusted: float
     drifted: bool
@@ -37,24 +56,58 @@ class FeatureDrift:
     current_share: tuple[float, ...]
     bin_labels: tuple[str, ...]
 
+    @property
+    def severity(self) -> float:
+        """The effect in thresholds, by which features of different measures are ordered."""
+        return self.effect / self.threshold
+
 
 @dataclass(frozen=True)
-class DriftReport:
-    """The verdict over a set of features. `judged` is false when the window was too small to say anything."""
+class SegmentDrift:
+    """The verdict on one segment.
 
+    `judged` is false when its window was too small to say anything. `exceeded` says that a large effect stands out of
+    the noise in this window, `drifted` that it did in enough windows. `false_alarms_per_month` is how often unchanged
+    data would give so small a p-value somewhere in the fleet.
+    """
+
+    segment: str
     judged: bool
+    exceeded: bool
     drifted: bool
     reference_rows: int
     current_rows: int
-    threshold: float
+    windows_exceeded: int
+    p_value: float
+    false_alarms_per_month: float
+    worst_feature: str
+    severity: float
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """The verdict over the segments of a line; `features` are those of the worst segment, worst first."""
+
+    drifted: bool
+    segments: tuple[SegmentDrift, ...]
     features: tuple[FeatureDrift, ...]
+    allowed_per_month: float
     reason: str
 
     @property
+    def judged(self) -> bool:
+        """Whether any segment had enough rows for a verdict."""
+        return any(segment.judged for segment in self.segments)
+
+    @property
+    def failing_segments(self) -> tuple[str, ...]:
+        """Keys of the drifted segments, worst first."""
+        return tuple(segment.segment for segment in self.segments if segment.drifted)
+
+    @property
     def drifted_features(self) -> tuple[str, ...]:
-        """Names of the drifted features, worst first."""
-        worst_first = sorted((f for f in self.features if f.drifted), key=lambda f: -f.psi)
-        return tuple(f.feature for f in worst_first)
+        """Names of the worst segment's drifted features, worst first."""
+        return tuple(feature.feature for feature in self.features if feature.drifted)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from factory_assets.contracts.reports import DriftReport, FeatureDrift, FreshnessReport
+from factory_assets.contracts.reports import DriftReport, FeatureDrift, FreshnessReport, SegmentDrift
 from factory_assets.core.metrics import evaluate_metrics
 
 INK, FAINT = "#2b2f36", "#d9dde3"
@@ -113,12 +113,12 @@ def plot_importance(names: Sequence[str], values: Sequence[float]) -> bytes:
 
 
 def plot_drift(report: DriftReport, most: int = 4) -> bytes:
-    """PSI of the worst features against the threshold, and the bins of the worst `most` of them, then and now.
+    """Effects of the worst segment's features in thresholds, and the bins of the worst `most` of them, then and now.
 
     Returns:
         A PNG; without features, one that says so.
     """
-    worst = sorted(report.features, key=lambda feature: -feature.psi)
+    worst = sorted(report.features, key=lambda feature: -feature.severity)
     if not worst:
         return _nothing("Drift: no features to compare")
     detailed = worst[: max(most, 1)]
@@ -128,14 +128,17 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
     axes = left.subplots()
     count = len(report.drifted_features)
     verdict = f"{count} of {len(worst)} features drifted" if count else f"None of {len(worst)} features drifted"
+    segment = report.segments[0]
+    if len(report.segments) > 1:
+        verdict = f"{len(report.failing_segments)} of {len(report.segments)} segments drifted"
     colour = BAD if count else GOOD
     if not report.judged:
         verdict, colour = "Not judged: too few rows", INK
-    _title(axes, verdict, f"{report.current_rows:,} rows against {report.reference_rows:,}", colour)
+    _title(axes, verdict, _shown_rows(report, segment), colour)
     bars = worst[:_MOST_BARS]
-    _bars(axes, [f.feature for f in bars], [f.psi for f in bars], [BAD if f.drifted else REFERENCE for f in bars])
-    axes.axvline(report.threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_xlabel(f"PSI (dashed: threshold {report.threshold:g})")
+    _bars(axes, [f.feature for f in bars], [f.severity for f in bars], [BAD if f.drifted else REFERENCE for f in bars])
+    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlabel("effect in thresholds (dashed: 1)")
     handles = [Patch(color=REFERENCE, label="reference"), Patch(color=CURRENT, label="current")]
     right.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
     panels = right.subplots(rows, 2, squeeze=False).ravel()
@@ -178,6 +181,11 @@ def image_markdown(png: bytes, alt: str) -> str:
     return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
+def _shown_rows(report: DriftReport, segment: SegmentDrift) -> str:
+    where = f"worst: {_clip(segment.segment)}, " if len(report.segments) > 1 else ""
+    return f"{where}{segment.current_rows:,} rows against {segment.reference_rows:,}"
+
+
 def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
     """Bars of the bins that hold anything, side by side; of many bins, the fullest dozen in their own order."""
     reference, current = np.array(feature.reference_share), np.array(feature.current_share)
@@ -190,7 +198,7 @@ def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
         places, [_clip(feature.bin_labels[i], 12) for i in kept], rotation=40, ha="right", rotation_mode="anchor"
     )
     axes.set_title(
-        f"{_clip(feature.feature)} · PSI {feature.psi:.2f}",
+        f"{_clip(feature.feature)} · {feature.measure} {feature.effect:.2f}",
         fontsize=9,
         color=BAD if feature.drifted else INK,
         loc="left",

@@ -8,13 +8,14 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from factory_assets.contracts.model_line import ModelLineSpec, Task
-from factory_assets.contracts.reports import Evaluation, FeatureReference
-from factory_assets.core.drift import build_reference
+from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
+from factory_assets.core.drift import build_reference, build_references, build_score_profile
 from factory_assets.core.estimators import build_baseline, build_estimator, takes_sample_weight
 from factory_assets.core.features import feature_kinds, prepare_features
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.prediction import predict_scores
 from factory_assets.core.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
+from factory_assets.core.segments import ALL
 from factory_assets.core.time_split import (
     LABEL,
     SingleClassError,
@@ -47,10 +48,10 @@ PREDICTION = "prediction"
 class TrainedModel:
     """A fitted pipeline with everything that the gate, the registry and the drift check want to know of it.
 
-    `references` holds one entry a feature (training rows) and one named "prediction" (holdout scores: those of training
-    rows are overconfident, and would drift at once). `holdout_scores` and `holdout_labels` are float64 of shape (n,),
-    `exam_scores` of shape (rows of the exam,). `model` is None once it travels as bytes. `search` is there when the line
-    declares one.
+    `references` holds one entry a feature and one named "label" (training rows), and one named "prediction" (holdout
+    scores: those of training rows are overconfident, and would drift at once); `profile` is the holdout by ranges of the
+    score. `holdout_scores` and `holdout_labels` are float64 of shape (n,), `exam_scores` of shape (rows of the exam,).
+    `model` is None once it travels as bytes. `search` is there when the line declares one.
     """
 
     model: Pipeline | None
@@ -58,6 +59,7 @@ class TrainedModel:
     categorical: tuple[str, ...]
     evaluation: Evaluation
     references: tuple[FeatureReference, ...]
+    profile: ScoreProfile
     holdout_scores: np.ndarray
     holdout_labels: np.ndarray
     exam_scores: np.ndarray
@@ -106,15 +108,17 @@ def fit_and_evaluate(
         linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
         baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
     _forget_threads(model)
-    references = [build_reference(name, train[name]) for name in train.columns if name in {*numeric, *categorical}]
-    references.append(build_reference(PREDICTION, pd.Series(scores)))
+    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
+    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
+    score_reference = build_reference(PREDICTION, pd.Series(scores), holdout_days)
     evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
     return TrainedModel(
         model=model,
         numeric=tuple(numeric),
         categorical=tuple(categorical),
         evaluation=evaluation,
-        references=tuple(references),
+        references=(*references, score_reference),
+        profile=build_score_profile(scores, labels),
         holdout_scores=scores,
         holdout_labels=labels,
         exam_scores=score(model, split.exam),
@@ -182,8 +186,8 @@ def name_features(spec: ModelLineSpec, columns: Sequence[str]) -> tuple[str, ...
         ValueError: for a feature with the name that the model's own output has.
     """
     features = spec.features or tuple(name for name in columns if name not in (*spec.row_key, LABEL))
-    if PREDICTION in features:
-        raise ValueError(f"a feature named {PREDICTION!r} would be mistaken for the model's own output: rename it")
+    for name in sorted({PREDICTION, LABEL} & set(features)):
+        raise ValueError(f"a feature named {name!r} would be mistaken for the model's own output or label: rename it")
     return features
 
 
@@ -202,6 +206,11 @@ def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
     if task == "classification" and not np.isin(labels, (0.0, 1.0)).all():
         raise ValueError(f"a classification label is 0 or 1, and this one holds {np.unique(labels)[:5].tolist()}")
     return labels
+
+
+def _days(moments: pd.Series) -> np.ndarray:
+    """The UTC day of each row as a number."""
+    return pd.to_datetime(moments, utc=True).dt.floor("D").to_numpy(dtype="datetime64[D]").astype(np.int64)
 
 
 def _forget_threads(model: Pipeline) -> None:

@@ -6,6 +6,8 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.check_results import CheckResults
 from factory_assets.storage.delta import Lake
+from factory_assets.storage.drift_references import DriftReferences
+from factory_assets.storage.drift_results import DriftResults
 from factory_assets.storage.mlflow_registry import MlflowRegistry
 from factory_assets.storage.model_versions import ModelVersions
 from factory_assets.storage.predictions import Predictions
@@ -47,3 +49,13 @@ class LineStores:
     def checks(self) -> CheckResults:
         """The record of verdicts."""
         return CheckResults(self.lake)
+
+    @property
+    def references(self) -> DriftReferences:
+        """What the training rows of each version looked like."""
+        return DriftReferences(self.lake)
+
+    @property
+    def drift_results(self) -> DriftResults:
+        """The record of drift, by segment and feature."""
+        return DriftResults(self.lake)

@@ -134,7 +134,6 @@ def _record(
         feature_set_version=training_set.feature_set.version,
         label_version=training_set.labels.version,
         evaluation=trained.evaluation,
-        references=trained.references,
         numeric=tuple(trained.numeric),
         categorical=tuple(trained.categorical),
         artefact_path=artefact_path,
@@ -147,6 +146,9 @@ def _record(
     )
     registered = stores.registry.log_training(_describe(spec, version, training_set, split, trained, pictures, bundle))
     version = replace(version, version=registered.version, mlflow_run_id=registered.run_id)
+    stores.references.record(
+        spec.name, version.version, {version.segment: trained.references}, {version.segment: trained.profile}
+    )
     stores.versions.record(version)
     return version
 

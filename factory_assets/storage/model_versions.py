@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from factory_assets.contracts.reports import Evaluation, FeatureReference, PromotionDecision
+from factory_assets.contracts.reports import Evaluation, PromotionDecision
 from factory_assets.core.segments import ALL
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
@@ -32,7 +32,6 @@ MODEL_VERSIONS = TableSpec(
             ("baseline_value", pa.float64()),
             ("dummy_value", pa.float64()),
             ("evaluation", pa.string()),
-            ("references", pa.string()),
             ("numeric", pa.list_(pa.string())),
             ("categorical", pa.list_(pa.string())),
             ("artefact_path", pa.string()),
@@ -83,7 +82,6 @@ class ModelVersion:
     feature_set_version: int
     label_version: int
     evaluation: Evaluation
-    references: tuple[FeatureReference, ...]
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     artefact_path: str
@@ -190,17 +188,12 @@ def _to_row(version: ModelVersion) -> dict[str, Any]:
     row["baseline_value"] = evaluation.baseline[evaluation.metric]
     row["dummy_value"] = evaluation.dummy[evaluation.metric]
     row["evaluation"] = json.dumps(asdict(evaluation))
-    row["references"] = json.dumps([asdict(reference) for reference in version.references])
     return row
 
 
 def _from_row(row: dict[str, Any]) -> ModelVersion:
     values = {name: row[name] for name in ModelVersion.__dataclass_fields__}
     values["evaluation"] = Evaluation(**json.loads(row["evaluation"]))
-    values["references"] = tuple(
-        FeatureReference(ref["feature"], tuple(ref["edges"]), tuple(ref["categories"]), tuple(ref["counts"]))
-        for ref in json.loads(row["references"])
-    )
     values["numeric"] = tuple(row["numeric"])
     values["categorical"] = tuple(row["categorical"])
     return ModelVersion(**values)

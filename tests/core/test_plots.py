@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from factory_assets.core.drift import build_reference, evaluate_drift
+from factory_assets.contracts.drift_policy import DriftSpec
+from factory_assets.core.drift import build_reference
+from factory_assets.core.drift.frames import compare_frame
+from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.freshness import evaluate_freshness
 from factory_assets.core.plots import (
     image_markdown,
@@ -23,13 +26,14 @@ NOW = datetime(2013, 7, 1, tzinfo=UTC)
 MOST_BYTES = 60_000
 
 
-def _drift(features, rows=400, shift=1.0):
+def _drift(features, rows=400, shift=1.0, segments=("all",)):
     random = np.random.default_rng(0)
     reference = pd.DataFrame({f"feature_{i}": random.normal(size=2000) for i in range(features)})
     reference["carrier $a$ <b>"] = random.choice([f"c{i}" for i in range(60)], size=2000)
-    references = [build_reference(name, reference[name]) for name in reference]
+    made = [build_reference(name, reference[name]) for name in reference]
+    references = {segment: made for segment in segments}  # noqa: C420 (a list shared on purpose)
     current = reference.head(rows).assign(feature_0=reference["feature_0"] + shift)
-    return evaluate_drift(references, current, 0.2, 200, 0.05)
+    return evaluate_drift(compare_frame(references, current, np.resize(segments, rows)), DriftSpec())[0]
 
 
 def _pictures():
@@ -50,7 +54,8 @@ def _pictures():
         "drift": plot_drift(_drift(20)),
         "drift of two": plot_drift(_drift(1), most=1),
         "drift not judged": plot_drift(_drift(3, rows=10)),
-        "no drift": plot_drift(evaluate_drift([], pd.DataFrame(), 0.2, 200, 0.05)),
+        "no drift": plot_drift(evaluate_drift([], DriftSpec())[0]),
+        "drift of a fleet": plot_drift(_drift(3, rows=2000, segments=[f"route {n} <$>" for n in range(5)])),
         "fresh": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(days=30))),
         "stale": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(hours=1))),
         "never": plot_freshness(evaluate_freshness("x", None, NOW, timedelta(hours=1))),

@@ -147,7 +147,8 @@ def test_absent_features_mean_every_column_but_keys_time_and_label(build_spec, s
 
 def test_features_are_referenced_from_training_rows_and_predictions_from_the_holdout(build_spec, split):
     references = {reference.feature: reference for reference in fit_and_evaluate(build_spec(), split).references}
-    assert list(references) == ["delay", "unknown", "carrier", "weekend", "prediction"]
+    assert sorted(references) == ["carrier", "delay", "label", "prediction", "unknown", "weekend"]
+    assert sum(references["label"].counts) == len(split.train)
     assert all(sum(references[name].counts) == len(split.train) for name in ("delay", "unknown", "carrier"))
     assert sum(references["prediction"].counts) == len(split.holdout)
     assert references["unknown"].counts == (0, len(split.train))

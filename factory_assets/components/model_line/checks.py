@@ -14,6 +14,7 @@ from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 CHAMPION_METADATA = "champion_version"
 DATA_AS_OF_METADATA = "data_as_of"
+FAILING_SEGMENTS_METADATA = "failing_segments"
 
 
 def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
@@ -55,6 +56,7 @@ def _metadata(judgement: Judgement) -> dict[str, Any]:
     return {
         "picture": dg.MetadataValue.md(image_markdown(judgement.picture, judgement.summary)),
         **judgement.numbers,
+        FAILING_SEGMENTS_METADATA: [] if judgement.passed else list(judgement.failing_segments),
         CHAMPION_METADATA: judgement.champion_version,
         DATA_AS_OF_METADATA: dg.MetadataValue.timestamp(judgement.data_as_of_utc),
     }
@@ -66,6 +68,6 @@ def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
     return {
         "data_freshness": f"The newest feature row is at most {format_duration(freshness.data_max_lag)} old, by event time.",
         "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.",
-        "feature_drift": f"Features of the last {window} are as at training ({drift.measure} up to {drift.threshold}).",
-        "prediction_drift": f"Scores of the last {window} are as on the holdout ({drift.measure} up to {drift.threshold}).",
+        "feature_drift": f"Features of the last {window} are as at training, or noise explains how they differ.",
+        "prediction_drift": f"Scores of the last {window} are as on the holdout, or noise explains how they differ.",
     }[kind]

@@ -1,0 +1,254 @@
+"""What is kept of the training rows, so that they are never read again: cells of equal share, and how rows hang together.
+
+Of a number: cut points at equally spaced quantiles, smallest and largest value included, and the rows in each cell. The
+ten bins of PSI are unions of these cells, and Kolmogorov's and Wasserstein's distances are read off them.
+Of text: the commonest values and their rows.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from factory_assets.contracts.reports import FeatureReference, ScoreProfile
+from factory_assets.core.features import is_numeric, numeric_values
+
+MAX_CATEGORIES = 30
+BINS = 10
+# (rows up to, cells): a cell's share stays well below the noise of a distance between samples of that size.
+_CELLS = ((500, 20), (5_000, 40), (50_000, 100), (np.inf, 200))
+# Weather lasts for days and seasons for months: how a day resembles the days after it is counted up to four weeks.
+_MOST_LAGS, _FEWEST_DAYS = 28, 8
+_PROFILE_BINS = 20
+
+
+def build_references(
+    frame: pd.DataFrame,
+    features: Sequence[str],
+    segments: np.ndarray | None = None,
+    days: np.ndarray | None = None,
+) -> dict[str, tuple[FeatureReference, ...]]:
+    """References of all features in each segment, in one sweep (1,000 segments of 300 rows and 12 features: 0.6 s).
+
+    Args:
+        frame: training rows, one column a feature: numbers, booleans or text; infinite numbers count as missing.
+        features: names of columns.
+        segments: the segment key of each row; None takes all rows as the segment "all".
+        days: the day of each row as an integer; with it the design effect is measured, without it it is 1.
+
+    Returns:
+        Segment key to references in the order of `features`.
+
+    Raises:
+        ValueError: for a column that is neither numbers nor text.
+    """
+    keys = np.full(len(frame), "all") if segments is None else np.asarray(segments).astype(str)
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]]) if len(keys) else np.array([], np.int64)
+    ends = np.r_[starts[1:], len(keys)] if len(keys) else starts
+    numeric = [name for name in features if is_numeric(frame[name])]
+    numbers = np.column_stack([numeric_values(frame[name]) for name in numeric] or [np.empty((len(frame), 0))])[order]
+    texts = {name: frame[name].astype(object).to_numpy()[order] for name in features if name not in numeric}
+    moments = None if days is None else np.asarray(days, dtype=np.int64)[order]
+    found: dict[str, tuple[FeatureReference, ...]] = {}
+    for start, end in zip(starts, ends, strict=True):
+        of_days = None if moments is None else moments[start:end]
+        made = {r.feature: r for r in _numeric_references(numeric, numbers[start:end], of_days)}
+        made |= {name: _text_reference(name, values[start:end], of_days) for name, values in texts.items()}
+        found[str(keys[order[start]])] = tuple(made[name] for name in features)
+    return found
+
+
+def build_reference(feature: str, values: pd.Series, days: np.ndarray | None = None) -> FeatureReference:
+    """The reference of one feature; see `build_references`."""
+    if len(values):
+        return build_references(values.to_frame(feature), [feature], days=days)["all"][0]
+    if is_numeric(values):
+        return _numeric_references([feature], np.empty((0, 1)), None)[0]
+    return _text_reference(feature, np.empty(0, dtype=object), None)
+
+
+def build_score_profile(scores: np.ndarray, labels: np.ndarray) -> ScoreProfile:
+    """What the holdout says of each range of scores: the mean label and the mean errors, in bins of equal share."""
+    finite = np.isfinite(scores) & np.isfinite(labels)
+    scores, labels = scores[finite], labels[finite]
+    if len(scores) == 0:
+        return ScoreProfile((), (), (), (), ())
+    cuts = np.unique(np.quantile(scores, np.arange(1, _PROFILE_BINS) / _PROFILE_BINS, method="inverted_cdf"))
+    cuts = cuts[cuts < scores.max()]
+    bins = np.searchsorted(cuts, scores, side="left")
+    rows = np.bincount(bins, minlength=len(cuts) + 1)
+
+    def means(of: np.ndarray) -> tuple[float, ...]:
+        return tuple((np.bincount(bins, of, minlength=len(cuts) + 1) / rows).tolist())
+
+    error = scores - labels
+    return ScoreProfile(
+        tuple(cuts.tolist()), tuple(rows.tolist()), means(labels), means(np.abs(error)), means(np.square(error))
+    )
+
+
+def cells_of(reference: FeatureReference, values: pd.Series) -> np.ndarray:
+    """The cell of each value, shape (n,): by `edges` or `categories`, then "above" or "other", then missing.
+
+    Raises:
+        ValueError: when a feature that was numeric is text now: a broken contract, which is not drift.
+    """
+    if reference.categories:
+        found = pd.Index(reference.categories).get_indexer(pd.Index(values.astype("str")))
+        cells, missing = np.where(found < 0, len(reference.categories), found), values.isna().to_numpy(dtype=bool)
+    elif reference.edges:
+        numbers = numeric_values(values)
+        cells, missing = np.searchsorted(np.asarray(reference.edges), numbers, side="left"), np.isnan(numbers)
+    else:  # Nothing but missing values in training: any value at all is one cell.
+        cells, missing = np.zeros(len(values), dtype=np.int64), values.isna().to_numpy(dtype=bool)
+    return np.where(missing, len(reference.counts) - 1, cells)
+
+
+def coarse_cells(edge_counts: np.ndarray) -> np.ndarray:
+    """Which of ten bins of equal share each numeric cell belongs to, the cell above all edges included.
+
+    A bin ends at the first edge up to which its share of the present rows lies. The cell of the smallest value and the
+    one above the largest are bins of their own when those values alone fill a bin, so that a constant that moves is seen.
+
+    Args:
+        edge_counts: reference rows of each cell that ends at an edge, shape (..., k).
+
+    Returns:
+        Bin numbers, shape (..., k + 1), rising along the last axis.
+    """
+    counts = np.asarray(edge_counts, dtype=np.int64)
+    before = np.cumsum(counts, axis=-1) - counts
+    total = np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+    numbers: np.ndarray = np.full((*counts.shape[:-1], counts.shape[-1] + 1), BINS - 1, dtype=np.int64)
+    np.minimum(before * BINS // total, BINS - 1, out=numbers[..., :-1])
+    # An empty first cell is there only to tell values below a heavy smallest one.
+    numbers[..., 1:] += counts[..., :1] == 0
+    return numbers
+
+
+def _numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndarray | None) -> list[FeatureReference]:
+    """All numeric features of one segment; `numbers` has shape (n, features)."""
+    ordered = np.sort(numbers, axis=0)  # missing values last
+    rows = len(ordered)
+    present = (rows - np.isnan(ordered).sum(axis=0)).tolist()
+    distinct = ((ordered[1:] != ordered[:-1]) & (np.arange(1, rows)[:, None] < present)).sum(axis=0) + 1
+    columns = [ordered[:count, place] for place, count in enumerate(present)]
+    edges = [_edges(column, values) for column, values in zip(columns, distinct.tolist(), strict=True)]
+    counts = [_counts(column, cuts, rows) for column, cuts in zip(columns, edges, strict=True)]
+    effects = np.ones(len(names))
+    if days is not None and rows and names:
+        cells = np.column_stack([_coarse_bins(numbers[:, p], edges[p], counts[p]) for p in range(len(names))])
+        effects = design_effects(cells, days)
+    return [
+        FeatureReference(
+            feature=name,
+            edges=tuple(cuts.tolist()),
+            categories=(),
+            counts=tuple(filled.tolist()),
+            spread=spread,
+            discrete=len(cuts) - int(filled[0] == 0) == values if len(cuts) else True,
+            design_effect=float(effect),
+        )
+        for name, cuts, filled, values, spread, effect in zip(
+            names, edges, counts, distinct.tolist(), _spreads(ordered, present), effects, strict=True
+        )
+    ]
+
+
+def _spreads(ordered: np.ndarray, present: Sequence[int]) -> list[float]:
+    if len(ordered) and min(present, default=0) == len(ordered):
+        spreads: list[float] = ordered.std(axis=0).tolist()
+        return spreads
+    return [float(ordered[:count, place].std()) if count else 0.0 for place, count in enumerate(present)]
+
+
+def _edges(present: np.ndarray, distinct: int) -> np.ndarray:
+    """Values at equally spaced quantiles of a sorted column, smallest and largest included; all of few values."""
+    rows = len(present)
+    if rows == 0:
+        return present
+    places = _quantile_places(rows)
+    cuts = present if distinct <= len(places) else present[places]
+    first = np.empty(len(cuts), dtype=bool)
+    first[0] = True
+    np.not_equal(cuts[1:], cuts[:-1], out=first[1:])
+    cuts = cuts[first]
+    smallest = cuts[0]
+    if present[(rows + BINS - 1) // BINS - 1] == smallest > np.finfo(np.float64).min:  # it fills a bin alone
+        cuts = np.concatenate([[np.nextafter(smallest, -np.inf)], cuts])
+    return np.asarray(cuts)
+
+
+@cache
+def _quantile_places(rows: int) -> np.ndarray:
+    """Of the smallest value, then for each j of the smallest with at least j/cells of the rows up to it."""
+    cells = next(cells for most, cells in _CELLS if rows <= most)
+    return np.concatenate([[0], (np.arange(1, cells + 1) * rows + cells - 1) // cells - 1])
+
+
+def _counts(present: np.ndarray, cuts: np.ndarray, rows: int) -> np.ndarray:
+    counts = np.zeros(len(cuts) + 2, dtype=np.int64)
+    counts[:-2] = np.searchsorted(present, cuts, side="right")
+    counts[1:-2] -= counts[:-3].copy()
+    counts[-2] = len(present) - counts[:-2].sum()
+    counts[-1] = rows - len(present)
+    return counts
+
+
+def _coarse_bins(values: np.ndarray, cuts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    if len(cuts) == 0:
+        return np.zeros(len(values), dtype=np.int64)
+    bins = coarse_cells(counts[:-2])[np.searchsorted(cuts, values, side="left")]
+    return np.where(np.isnan(values), BINS + 1, bins)
+
+
+def _text_reference(feature: str, values: np.ndarray, days: np.ndarray | None) -> FeatureReference:
+    missing = pd.isna(values)
+    codes, names = pd.factorize(values[~missing].astype(str) if len(values) else values)
+    sizes = np.bincount(codes, minlength=len(names))
+    ranked = sorted(range(len(names)), key=lambda place: (-sizes[place], names[place]))[:MAX_CATEGORIES]
+    categories = tuple(str(names[place]) for place in ranked)
+    listed = [int(sizes[place]) for place in ranked]
+    counts = (*listed, int(sizes.sum()) - sum(listed), int(missing.sum())) if categories else (0, int(missing.sum()))
+    effect = 1.0
+    if days is not None and categories:
+        rank = np.full(len(names), len(categories))
+        rank[ranked] = np.arange(len(ranked))
+        cells = np.full(len(values), len(categories) + 1)
+        cells[~missing] = rank[codes]
+        effect = float(design_effects(cells[:, None], days)[0])
+    return FeatureReference(feature, (), categories, counts, 0.0, True, effect)
+
+
+def design_effects(cells: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """By how much the cells' shares vary more than those of independent rows: the factor that a sample is worth less.
+
+    Rows of a day share its weather, and days their neighbours'. With r(t, k) the rows of day t in cell k less their
+    expectation, the variance of the cell's total is the sum of r(t, k) r(s, k) with Bartlett weights over |t - s|; the
+    factor is its mean ratio to that of independent rows (first-order correction of Rao and Scott 1984, Annals of
+    Statistics 12, for serially correlated clusters). At least 1; and 1 when there are too few days to tell.
+
+    Args:
+        cells: shape (n, features), numbers from 0.
+        days: shape (n,), integers.
+    """
+    first = int(days.min())
+    span = int(days.max()) - first + 1
+    rows, features = cells.shape
+    if span < _FEWEST_DAYS or features == 0:
+        return np.ones(features)
+    width = int(cells.max()) + 1
+    index = ((days - first)[:, None] * features + np.arange(features)) * width + cells
+    counts = np.bincount(index.ravel(), minlength=span * features * width).reshape(span, features, width)
+    share = counts.sum(axis=0) / rows
+    excess = counts - np.bincount(days - first, minlength=span)[:, None, None] * share
+    variance = np.square(excess).sum(axis=0)
+    lags = min(_MOST_LAGS, span // 4)
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (excess[lag:] * excess[:-lag]).sum(axis=0)
+    filled = share > 0
+    ratios = np.where(filled, variance / np.where(filled, rows * share, 1.0), 0.0).sum(axis=1)
+    factors: np.ndarray = np.maximum(ratios / np.maximum(filled.sum(axis=1) - 1, 1), 1.0)
+    return factors

@@ -1,0 +1,143 @@
+"""Whether sampling noise explains an effect: p-values over many comparisons at once.
+
+Rows are worth less than independent ones where days resemble their neighbours: every sample size is divided by the
+reference's design effect (Rao and Scott 1984) before anything is called significant.
+"""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from scipy import special, stats
+
+from factory_assets.contracts.drift_policy import DriftMeasure, DriftNull
+from factory_assets.core.drift.measures import Comparison, chi_square, effect_sizes
+
+_LEAST_EXPECTED = 5.0
+# Below this many current rows the limit distributions are too rough for the small levels that a fleet needs.
+_FEW_ROWS = 200
+_DRAWS = 999
+_LEAST_EXCEEDING = 10
+# A permutation test is only paid for where the effect is large and the rough test is not off by so much.
+_WORTH_A_TEST = 30
+
+
+def p_values(
+    comparison: Comparison,
+    measure: DriftMeasure,
+    effects: np.ndarray,
+    wanted: np.ndarray,
+    null: DriftNull,
+    level: float,
+    seed: int,
+) -> np.ndarray:
+    """The p-value of each comparison, shape (g,).
+
+    Of Kolmogorov's limit for measures over an order (its test on the same cells, whatever the size of the effect), of
+    chi-square for measures over bins; or of the effect itself under random relabelling of the rows.
+
+    Args:
+        comparison: the counts.
+        measure: the measure of `effects`.
+        effects: shape (g,).
+        wanted: shape (g,), bool: the effect is large enough to ask whether noise explains it.
+        level: the p-value that a verdict hangs on; far above it nothing is permuted.
+        null: `analytic`; `permutation`; or `auto`, which permutes below 200 current rows.
+        seed: of the permutations.
+    """
+    designs = np.maximum(comparison.design_effect, 1.0)
+    if measure == "wasserstein":
+        # Shuffling cells cannot move what lies outside the reference's range; ranks can.
+        measure, effects = "ks", effect_sizes(comparison, "ks")
+    if measure == "ks":
+        rough = kolmogorov_p_values(comparison.reference, comparison.current, designs)
+        analytic = rough
+    else:
+        bins = comparison.coarse()
+        rough = chi_square_p_values(*bins, designs)
+        analytic = pooled_chi_square_p_values(*bins, designs)
+    if null == "analytic":
+        return analytic
+    few = comparison.current.sum(axis=1) < _FEW_ROWS
+    permuted = wanted & (rough <= _WORTH_A_TEST * level) & (few | (null == "permutation"))
+    # Where it is not permuted, a rough test that cannot be small says enough.
+    values = np.where(few | (null == "permutation"), rough, analytic)
+    if permuted.any():
+        values[permuted] = permutation_p_values(
+            comparison.take(permuted), measure, effects[permuted], designs[permuted], seed
+        )
+    return values
+
+
+def kolmogorov_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
+    """Two-sample Kolmogorov-Smirnov test on ordered cells, missing last; conservative, since cells are ties.
+
+    The limit distribution with Stephens' correction for small samples (1970, JRSS B 32).
+    """
+    sizes = [counts.sum(axis=1) / designs for counts in (reference, current)]
+    shares = [counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for counts in (reference, current)]
+    distance = np.abs(np.cumsum(shares[0], axis=1) - np.cumsum(shares[1], axis=1)).max(axis=1, initial=0.0)
+    total = np.maximum(sizes[0] + sizes[1], 1e-12)
+    root = np.sqrt(sizes[0] * sizes[1] / total)
+    scaled = np.where(root > 0, (root + 0.12 + 0.11 / np.maximum(root, 1e-12)) * distance, 0.0)
+    return np.asarray(np.clip(special.kolmogorov(scaled), 0.0, 1.0))
+
+
+def chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
+    """Pearson's test as it is, without a care for rare bins."""
+    statistic, freedom = chi_square(reference, current)
+    return np.where(freedom > 0, stats.chi2.sf(statistic / designs, np.maximum(freedom, 1)), 1.0)
+
+
+def pooled_chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
+    """Pearson's test with all bins pooled where fewer than five rows of a side are expected: it fails there."""
+    table = reference + current
+    rows = np.stack([reference.sum(axis=1), current.sum(axis=1)])
+    smaller = rows.min(axis=0) / np.maximum(rows.sum(axis=0), 1)
+    rare = table * smaller[:, None] < _LEAST_EXPECTED * designs[:, None]
+    pooled = [
+        np.column_stack([np.where(rare, 0, side), np.where(rare, side, 0).sum(axis=1)]) for side in (reference, current)
+    ]
+    return np.where(rows.min(axis=0) > 0, chi_square_p_values(pooled[0], pooled[1], designs), 1.0)
+
+
+def permutation_p_values(
+    comparison: Comparison, measure: DriftMeasure, effects: np.ndarray, designs: np.ndarray, seed: int
+) -> np.ndarray:
+    """How often rows shuffled between both sides give such an effect; in the far tail by a fitted curve.
+
+    999 shuffles of the cells' rows (multivariate hypergeometric). With ten or more at least as large, their share; else
+    the upper tail of a Pearson III curve with the shuffles' first three moments, since a fleet needs levels far below
+    1/1000. The noise of PSI is proportional to the design effect, that of a distance to its root.
+    """
+    random = np.random.default_rng(seed)
+    groups, cells = comparison.current.shape
+    total = comparison.reference + comparison.current
+    left, drawn = total.sum(axis=1), comparison.current.sum(axis=1)
+    remaining = np.repeat(drawn[:, None], _DRAWS, axis=1)
+    behind = np.repeat(left[:, None], _DRAWS, axis=1)
+    shuffled = np.empty((groups, _DRAWS, cells), dtype=np.int64)
+    for cell in range(cells):
+        here = np.repeat(total[:, cell][:, None], _DRAWS, axis=1)
+        behind -= here
+        shuffled[:, :, cell] = random.hypergeometric(here, behind, remaining)
+        remaining -= shuffled[:, :, cell]
+    scale = designs if measure == "psi" else np.sqrt(designs)
+    noise = np.empty((groups, _DRAWS))
+    for group in range(groups):
+        noise[group] = effect_sizes(_as_draws(comparison, group, total[group], shuffled[group]), measure) * scale[group]
+    exceeding = (noise >= effects[:, None] * (1 - 1e-12)).sum(axis=1)
+    center, spread = noise.mean(axis=1), noise.std(axis=1)
+    # Of equal shuffles the curve has no shape; the count decides.
+    spread = np.where(spread > 1e-9 * np.maximum(center, 1e-9), spread, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        skew = np.where(spread > 0, stats.skew(noise, axis=1), 0.0)
+        tail = stats.pearson3.sf((effects - center) / spread, np.maximum(np.nan_to_num(skew), 0.0))
+    counted = (exceeding + 1) / (_DRAWS + 1)
+    return np.asarray(np.where((exceeding >= _LEAST_EXCEEDING) | (spread == 0), counted, np.minimum(tail, counted)))
+
+
+def _as_draws(comparison: Comparison, group: int, total: np.ndarray, shuffled: np.ndarray) -> Comparison:
+    same = comparison.take(np.full(len(shuffled), group))
+    return replace(same, reference=total - shuffled, current=shuffled)

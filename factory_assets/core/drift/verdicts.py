@@ -1,0 +1,181 @@
+"""The verdict on a window: which features, and so which segments, are further from training than noise explains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from factory_assets.contracts.drift_policy import DriftMeasure, DriftSpec
+from factory_assets.contracts.reports import DriftReport, FeatureDrift, SegmentDrift
+from factory_assets.core.drift.alarms import adjust_within_groups, confirm, false_alarms_per_month
+from factory_assets.core.drift.measures import Comparison, effect_sizes
+from factory_assets.core.drift.significance import p_values
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """One entry for each feature of each segment, in the order of the comparisons that it was made of."""
+
+    segments: np.ndarray
+    features: np.ndarray
+    measures: np.ndarray
+    effects: np.ndarray
+    thresholds: np.ndarray
+    p_values: np.ndarray
+    p_adjusted: np.ndarray
+    exceeded: np.ndarray
+    reference_rows: np.ndarray
+    current_rows: np.ndarray
+
+
+def evaluate_drift(
+    comparisons: Sequence[Comparison],
+    spec: DriftSpec,
+    history: Mapping[str, int] | None = None,
+    checks: int = 1,
+) -> tuple[DriftReport, FeatureTable]:
+    """Judges every segment of a window.
+
+    A feature exceeds when its effect is above its threshold and its p-value, adjusted over the segment's features, at
+    most `false_discovery_rate`. A segment exceeds when a feature does and its p-value keeps the month's promise of false
+    alarms; it drifted when it exceeds in enough windows. A segment with fewer than `min_rows` rows is not judged.
+
+    Args:
+        comparisons: counts of reference and current rows.
+        spec: the line's policy.
+        history: of each segment, in how many of the `hysteresis.of - 1` judged windows before it exceeded.
+        checks: how many checks share the promise of false alarms.
+    """
+    table = evaluate_features(comparisons, spec, checks)
+    names, group = np.unique(table.segments.astype(str), return_inverse=True)
+    rows = np.zeros(len(names), dtype=np.int64)
+    np.maximum.at(rows, group, table.current_rows)
+    reference_rows = np.zeros(len(names), dtype=np.int64)
+    np.maximum.at(reference_rows, group, table.reference_rows)
+    least = np.ones(len(names))
+    np.minimum.at(least, group, np.where(table.effects > table.thresholds, table.p_adjusted, 1.0))
+    any_feature = np.bincount(group, table.exceeded, minlength=len(names)) > 0
+    severity = table.effects / table.thresholds
+    worst = np.full(len(names), -1)
+    order = np.lexsort((-severity, ~table.exceeded, group))
+    worst[group[order][::-1]] = order[::-1]  # the first of each group is written last
+    judged = rows >= spec.min_rows
+    cost = np.full(len(names), np.inf)
+    cost[judged] = false_alarms_per_month(least[judged], checks)
+    exceeded = judged & any_feature & (cost <= spec.false_alarms_per_month)
+    verdicts = confirm(
+        {name: bool(now) for name, now in zip(names, exceeded, strict=True)}, history or {}, spec.hysteresis.hits
+    )
+    segments = [
+        SegmentDrift(
+            segment=str(name),
+            judged=bool(judged[place]),
+            exceeded=bool(exceeded[place]),
+            drifted=verdicts[name][0],
+            reference_rows=int(reference_rows[place]),
+            current_rows=int(rows[place]),
+            windows_exceeded=verdicts[name][1],
+            p_value=float(least[place]),
+            false_alarms_per_month=float(cost[place]),
+            worst_feature=str(table.features[worst[place]]),
+            severity=float(severity[worst[place]]),
+        )
+        for place, name in enumerate(names)
+    ]
+    segments.sort(key=lambda s: (not s.drifted, not s.exceeded, not s.judged, -s.severity, s.segment))
+    features = _describe_segment(comparisons, table, segments[0], spec) if segments else ()
+    drifted = any(segment.drifted for segment in segments)
+    reason = _reason(segments, features, spec)
+    return DriftReport(drifted, tuple(segments), features, spec.false_alarms_per_month, reason), table
+
+
+def evaluate_features(comparisons: Sequence[Comparison], spec: DriftSpec, checks: int = 1) -> FeatureTable:
+    """Effect and significance of every feature of every segment."""
+    segments = max((len(np.unique(comparison.segments.astype(str))) for comparison in comparisons), default=1)
+    level = spec.false_alarms_per_month / float(false_alarms_per_month(np.ones(segments), checks)[0])
+    parts = [_evaluate(comparison, spec, level) for comparison in comparisons]
+    joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)] if parts else [np.empty(0)] * 8
+    names, features, measures, effects, thresholds, found, before, now = joined
+    _, group = np.unique(names.astype(str), return_inverse=True)
+    adjusted = adjust_within_groups(found, group)
+    exceeded = (effects > thresholds) & (adjusted <= spec.false_discovery_rate) & (now >= spec.min_rows)
+    return FeatureTable(names, features, measures, effects, thresholds, found, adjusted, exceeded, before, now)
+
+
+def _evaluate(comparison: Comparison, spec: DriftSpec, level: float) -> tuple[np.ndarray, ...]:
+    kinds = {name: spec.judged_by(str(name), comparison.is_numeric) for name in np.unique(comparison.features.astype(str))}
+    measures = np.array([kinds[name][0] for name in comparison.features], dtype=object)
+    thresholds = np.array([kinds[name][1] for name in comparison.features], dtype=np.float64)
+    effects, found = np.zeros(len(measures)), np.ones(len(measures))
+    for measure in sorted(set(measures)):
+        mine = measures == measure
+        chosen = comparison if mine.all() else comparison.take(mine)
+        effects[mine] = sizes = effect_sizes(chosen, measure)
+        if spec.exchangeable == "rows":
+            chosen = chosen.with_independent_rows()
+        found[mine] = p_values(chosen, measure, sizes, sizes > thresholds[mine], spec.null, level, _SEED)
+    before, now = comparison.reference.sum(axis=1), comparison.current.sum(axis=1)
+    return comparison.segments, comparison.features, measures, effects, thresholds, found, before, now
+
+
+def _describe_segment(
+    comparisons: Sequence[Comparison], table: FeatureTable, segment: SegmentDrift, spec: DriftSpec
+) -> tuple[FeatureDrift, ...]:
+    """The features of one segment with the shares behind them, worst first."""
+    described = []
+    start = 0
+    for comparison in comparisons:
+        for place in np.flatnonzero(comparison.segments == segment.segment):
+            row = start + int(place)
+            before, now, labels = comparison.shares_of(int(place))
+            measure: DriftMeasure = table.measures[row]
+            described.append(
+                FeatureDrift(
+                    feature=str(table.features[row]),
+                    measure=measure,
+                    effect=float(table.effects[row]),
+                    threshold=float(table.thresholds[row]),
+                    p_value=float(table.p_values[row]),
+                    p_adjusted=float(table.p_adjusted[row]),
+                    drifted=bool(table.exceeded[row]) and segment.drifted,
+                    reference_share=before,
+                    current_share=now,
+                    bin_labels=labels,
+                )
+            )
+        start += len(comparison.features)
+    return tuple(sorted(described, key=lambda f: (not f.drifted, -f.severity, f.feature)))
+
+
+def _reason(segments: Sequence[SegmentDrift], features: Sequence[FeatureDrift], spec: DriftSpec) -> str:
+    if not segments:
+        return "Not judged: there is no reference to compare with."
+    judged = [segment for segment in segments if segment.judged]
+    most = max(segment.current_rows for segment in segments)
+    if not judged:
+        return f"Not judged: {most:,} current rows, and fewer than {spec.min_rows:,} say nothing about drift."
+    worst = segments[0]
+    where = f" in segment {worst.segment}" if len(segments) > 1 else ""
+    rows = f"{worst.current_rows:,} current against {worst.reference_rows:,} reference rows"
+    count = sum(segment.drifted for segment in segments)
+    fleet = f"{count} of {len(judged)} judged segments drifted. " if len(segments) > 1 else ""
+    drifted = [feature for feature in features if feature.drifted]
+    if drifted:
+        named = ", ".join(f"{f.feature} ({_shown_effect(f)}, {_shown_p(f.p_adjusted)})" for f in drifted[:3])
+        more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
+        return f"{fleet}{len(drifted)} of {len(features)} features drifted{where}, in {rows}: {named}{more}."
+    largest = f"; the largest effect is {_shown_effect(features[0])} of {features[0].feature}" if features else ""
+    waiting = ""
+    if worst.exceeded:
+        waiting = f" Exceeded in {worst.windows_exceeded} of the {spec.hysteresis.hits} windows that it takes."
+    return f"{fleet}None of {len(features)} features drifted{where}, in {rows}{largest}.{waiting}"
+
+
+def _shown_effect(feature: FeatureDrift) -> str:
+    return f"{feature.measure} {feature.effect:.2f}, limit {feature.threshold:g}"
+
+
+def _shown_p(p_value: float) -> str:
+    return "p < 1e-9" if p_value < 1e-9 else f"p = {p_value:.1g}"
