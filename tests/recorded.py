@@ -24,7 +24,6 @@ def build_version(line: str, version: int) -> ModelVersion:
         feature_set_version=0,
         label_version=0,
         evaluation=_EVALUATION,
-        references=(),
         numeric=("a",),
         categorical=(),
         artefact_path="x.bundle",
