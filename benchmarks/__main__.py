@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.dbt.build import measure_dbt_build
+from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
+from benchmarks.dbt.incremental import measure_dbt_incremental
 from benchmarks.figures import Figure, print_figures, write_results
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
@@ -14,6 +17,9 @@ Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "incidents": ("Broken days told from changed ones", measure_incidents),
     "loop": ("The factory loop against a bare script", measure_loop),
+    "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
+    "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),
+    "dbt_incremental": ("A part of a table written anew, against the whole", measure_dbt_incremental),
 }
 
 
