@@ -93,7 +93,7 @@ def find_lines(changes: Iterable[ModelChange], lines: Iterable[ModelLineSpec]) -
         features = tuple(sorted(every & set(line.features) if line.features else every))
         label_columns = {line.label.column, line.label.known_at}
         label = tuple(sorted(label_columns & set(labels_change.columns))) if labels_change else ()
-        keys = tuple(column for column in line.row_key if column in hit)
+        keys = tuple(column for column in dict.fromkeys((*line.row_key, *line.segment_by)) if column in hit)
         if labels_change is not None:
             keys += tuple(column for column in line.entity if column in labels_change.columns and column not in keys)
         rows = any(change is not None and change.rows for change in (features_change, labels_change))
