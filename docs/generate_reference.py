@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from factory_assets.contracts.alerts import AlertsSpec
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
 from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec
@@ -192,6 +193,7 @@ PAGES = (
     ),
     Page("source.md", "factory_assets.components.DeltaSource", SourceSpec, f"{_DEFS}/sources/weather/defs.yaml"),
     Page("maintenance.md", "factory_assets.components.Maintenance", MaintenanceSpec, f"{_DEFS}/maintenance/defs.yaml"),
+    Page("alerts.md", "factory_assets.components.Alerts", AlertsSpec, f"{_DEFS}/alerts/defs.yaml"),
     Page("calendar.md", "factory_assets.components.Calendar", CalendarSpec, f"{_DEFS}/calendar/defs.yaml"),
 )
 

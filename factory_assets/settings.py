@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
@@ -24,6 +24,9 @@ class FactorySettings(BaseSettings):
     extra_estimators: Annotated[dict[str, AllowedEstimator], NoDecode] = {}
     workers: int | None = None
     ray_address: str | None = None
+    # Addresses with passwords and tokens in them: shown by nothing that prints the settings.
+    alert_targets: SecretStr = SecretStr("")
+    ui_url: str | None = None
 
     @field_validator("data_dir")
     @classmethod
@@ -59,6 +62,11 @@ class FactorySettings(BaseSettings):
         if place.is_local and not Path(place.path).is_absolute():
             raise ValueError(f"{value!r} is not an absolute path of a local folder, and no address of an object store")
         return place.path if place.is_local else value.rstrip("/")
+
+    @property
+    def alert_addresses(self) -> tuple[str, ...]:
+        """The addresses of `alert_targets`, parted by blanks: an address may hold a comma."""
+        return tuple(self.alert_targets.get_secret_value().split())
 
     @property
     def data(self) -> Path:

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 from pydantic import BaseModel
 
+from factory_assets.contracts.alerts import AlertsSpec
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.maintenance import MaintenanceSpec
@@ -29,6 +30,7 @@ from factory_assets.demo.plan import FULL
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
 from factory_assets.processes import own_data_folder
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.alerts import ALERTS
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.batch_profiles import BATCH_PROFILES
 from factory_assets.storage.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
@@ -48,7 +50,7 @@ RECOMPUTE = DOCS / "how-to" / "recompute-the-demo-table.md"
 LINES = ["arrival_delay", "departure_volume"]
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), ROOT / "data" / "README.md"])
 SPECS: dict[str, type[BaseModel]] = {"ModelLine": ModelLineSpec, "DeltaSource": SourceSpec, "Calendar": CalendarSpec,
-                                     "Maintenance": MaintenanceSpec}  # fmt: skip
+                                     "Maintenance": MaintenanceSpec, "Alerts": AlertsSpec}  # fmt: skip
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 
 
@@ -158,6 +160,7 @@ def test_every_setting_is_documented() -> None:
         INGESTED_FILES,
         BATCH_PROFILES,
         INCIDENTS,
+        ALERTS,
         MODEL_VERSIONS,
         PROMOTIONS,
         CHECK_RESULTS,

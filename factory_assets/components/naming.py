@@ -7,6 +7,7 @@ DAILY_SCHEDULE = "daily_schedule"
 MONITOR_JOB = "monitor"
 MONITOR_SCHEDULE = "monitor_schedule"
 CATCH_UP_SENSOR = "catch_up"
+ALERTS_SENSOR = "alerts"
 MAINTENANCE_JOB = "maintenance"
 MAINTENANCE_SCHEDULE = "maintenance_schedule"
 

@@ -293,9 +293,9 @@ def find_stuck(batch: BatchProfile, history: History, spec: IncidentSpec) -> lis
             continue
         longest = max(day.longest_run for day in before)
         share = max(day.mode_share for day in before)
-        in_a_row = column.longest_run > 2 * longest + 4 and column.longest_run > 0.05 * column.rows
         # The mix of texts is what drift checks look at; only one text for all rows is a broken feed.
         is_text = not column.quantiles
+        in_a_row = not is_text and column.longest_run > max(1.5 * longest + 4, 0.05 * column.rows)
         much, often = (0.95, 0.6) if is_text else (share + 0.2, 1.0)
         everywhere = column.mode_share > max(much, 1.5 * share) and share < often
         if in_a_row or everywhere:
