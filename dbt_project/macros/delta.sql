@@ -18,7 +18,7 @@
     {%- do adapter.store_relation('delta_lake', target_relation, [], '', 'delta', write_request) -%}
     {%- set written = write_request['result'] -%}
 
-    {%- set message = 'DELTA v' ~ written['version'] ~ ', ' ~ written['rows'] ~ ' rows' -%}
+    {%- set message = 'STAGED ' ~ written['rows'] ~ ' rows on v' ~ written['base_version'] -%}
     {% call noop_statement('main', message, 'DELTA', written['rows']) -%}
         {{ write_request['sql'] }}
     {%- endcall %}
@@ -56,6 +56,15 @@
         'is_incremental': is_incremental(),
         'unique_key': config.get('unique_key'),
         'partition_by': config.get('partition_by'),
+        'on_schema_change': config.get('on_schema_change') if 'on_schema_change' in model['unrendered_config'] else none,
+        'event_time': config.get('event_time'),
+        'batch': model.get('batch'),
+        'unsupported': {
+            'incremental_predicates': config.get('incremental_predicates'),
+            'predicates': config.get('predicates'),
+            'merge_update_columns': config.get('merge_update_columns'),
+            'merge_exclude_columns': config.get('merge_exclude_columns'),
+        },
         'not_null': not_null,
         'checks': checks,
         'query': delta_published_query(),

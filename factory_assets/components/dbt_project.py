@@ -155,16 +155,19 @@ def _to_dagster(
     translator: FactoryTranslator,
     lake: LakeResource,
 ) -> Iterator[Any]:
+    """Dagster's events of what was published. A model that is held is no materialization: its step fails."""
     store = lake.open()
     for raw in outcome.events:
         event = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
         for dagster_event in event.to_default_asset_events(manifest, translator, context):
             if isinstance(dagster_event, dg.Output):
-                props = manifest["nodes"][raw["data"]["node_info"]["unique_id"]]
-                pinned = store.find(translator.get_asset_key(props).to_user_string())
-                if pinned is not None:
-                    meaning = translator.find_meaning(props)
-                    metadata = {"delta_version": str(pinned.version), "dagster/row_count": pinned.row_count}
-                    metadata |= table_lineage(meaning.values_from) if meaning else {}
-                    context.add_output_metadata(metadata, output_name=dagster_event.output_name)
+                node = raw["data"]["node_info"]["unique_id"]
+                if node not in outcome.versions:
+                    continue
+                props = manifest["nodes"][node]
+                pinned = store.pin(translator.get_asset_key(props).to_user_string(), outcome.versions[node])
+                meaning = translator.find_meaning(props)
+                metadata = {"delta_version": str(pinned.version), "dagster/row_count": pinned.row_count}
+                metadata |= table_lineage(meaning.values_from) if meaning else {}
+                context.add_output_metadata(metadata, output_name=dagster_event.output_name)
             yield dagster_event

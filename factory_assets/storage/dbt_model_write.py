@@ -1,23 +1,23 @@
 """What a dbt model asks to have written, and what it may not hold: the `delta` materialization's request and contract.
 
-Rows that break the contract stop the write which is reading them; types that Delta cannot hold, and columns that an
-incremental run would change, are refused before anything is written.
+Rows that break the contract stop the write which is reading them; types that Delta cannot hold are refused before
+anything is written.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
 from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtRuntimeError
-from deltalake import DeltaTable
 
 from factory_assets.storage.published_query import PublishedQuery, encode_record
-from factory_assets.storage.snapshots import duckdb_type
 from factory_assets.storage.sql import literal, quote_identifier
 
-_STRATEGIES = ("overwrite", "merge", "replace_partitions")
+_STRATEGIES = ("overwrite", "append", "merge", "delete+insert", "replace_partitions", "microbatch")
+_KEYED = ("merge", "delete+insert")
+_SCHEMA_CHANGES = ("fail", "ignore", "append_new_columns", "sync_all_columns")
 
 # What Delta holds without loss, by DuckDB's own type ids.
 _DELTA_TYPES = frozenset(
@@ -57,6 +57,10 @@ class ModelWrite:
     partition_by: tuple[str, ...]
     not_null: tuple[str, ...]
     checks: tuple[str, ...]
+    on_schema_change: str = "fail"
+    event_time: str | None = None
+    # The span of a microbatch, from (included) and to (excluded).
+    batch: tuple[datetime, datetime] | None = None
     # Metadata of the commit: what the model said when it was written.
     record: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,16 +79,12 @@ class ModelWrite:
             partition_by=_names(config["partition_by"]),
             not_null=_names(config["not_null"]),
             checks=_names(config["checks"]),
+            on_schema_change=str(config.get("on_schema_change") or "fail"),
+            event_time=config.get("event_time"),
+            batch=_batch(config.get("batch")),
             record=encode_record(PublishedQuery.of_node(**config["query"])) if config.get("query") else {},
         )
-        if write.strategy not in _STRATEGIES:
-            raise DbtRuntimeError(
-                f"incremental_strategy {write.strategy!r} is not known: expected one of {', '.join(_STRATEGIES)}"
-            )
-        if (write.strategy == "merge") != bool(write.unique_key):
-            raise DbtRuntimeError("incremental_strategy 'merge' and unique_key go together: set both or neither")
-        if write.strategy == "replace_partitions" and not write.partition_by:
-            raise DbtRuntimeError("incremental_strategy 'replace_partitions' needs partition_by")
+        _refuse_settings(write, config)
         return write
 
 
@@ -134,21 +134,41 @@ def _types_unknown_to_delta(kind: Any) -> list[str]:
     return [unknown for child in nested for unknown in _types_unknown_to_delta(child)]
 
 
-def refuse_changed_columns(cursor: duckdb.DuckDBPyConnection, current: DeltaTable, rows: Any) -> None:
-    """Refuse an incremental run whose columns are not the table's."""
-    names = ", ".join(
-        f"CAST(NULL AS {duckdb_type(field)}) AS {quote_identifier(field.name)}" for field in current.schema().fields
-    )
-    expected = cursor.sql(f"SELECT {names}")
-    before = dict(zip(expected.columns, map(str, expected.types), strict=True))
-    after = dict(zip(rows.columns, map(str, rows.types), strict=True))
-    if before != after:
-        changes = [f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}" for name in before | after
-                   if before.get(name) != after.get(name)]  # fmt: skip
+def _refuse_settings(write: ModelWrite, config: Mapping[str, Any]) -> None:
+    if write.strategy not in _STRATEGIES:
         raise DbtRuntimeError(
-            f"the model's columns differ from the table's ({', '.join(changes)}): an incremental run cannot change "
-            "them, so run it once with --full-refresh"
+            f"incremental_strategy {write.strategy!r} is not known: expected one of {', '.join(_STRATEGIES)}"
         )
+    if (write.strategy in _KEYED) != bool(write.unique_key):
+        raise DbtRuntimeError(
+            f"incremental_strategy {' or '.join(map(repr, _KEYED))} and unique_key go together: set both or neither"
+        )
+    if write.strategy == "replace_partitions" and not write.partition_by:
+        raise DbtRuntimeError("incremental_strategy 'replace_partitions' needs partition_by")
+    if write.strategy == "microbatch" and not (write.event_time and write.batch):
+        raise DbtRuntimeError(
+            "incremental_strategy 'microbatch' needs event_time, begin and batch_size, and materialized='incremental', by "
+            "which dbt knows that it has to run the model in batches"
+        )
+    if write.on_schema_change not in _SCHEMA_CHANGES:
+        raise DbtRuntimeError(
+            f"on_schema_change {write.on_schema_change!r} is not known: expected one of {', '.join(_SCHEMA_CHANGES)}"
+        )
+    for key in ("incremental_predicates", "predicates", "merge_update_columns", "merge_exclude_columns"):
+        if config.get("unsupported", {}).get(key):
+            raise DbtRuntimeError(f"{key} has no effect on a Delta table: remove it, or say it in the model's query")
+
+
+def _batch(span: Any) -> tuple[datetime, datetime] | None:
+    if not span:
+        return None
+    start, end = (_utc(span[key]) for key in ("event_time_start", "event_time_end"))
+    return start, end
+
+
+def _utc(moment: datetime | str) -> datetime:
+    parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
 def _names(value: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """dbt-duckdb plugin: every Delta table of the lake is a view, and models of the `delta` materialization are written back.
 
 DuckDB lives in memory and keeps nothing. `dbt_lake_views` shows the lake when dbt connects, each table pinned at one
-version. A model is written through the handle that was pinned (`dbt_table_write`); then its view shows the new version
-to the models downstream.
+version. A model is written into a stage (`dbt_table_write`), which its view then shows to its tests and to the models
+downstream. When the run ends, the stages whose tests passed are published (`dbt_publish`).
 
 Profile:
 
@@ -11,6 +11,7 @@ Profile:
         alias: delta_lake            # the name that the `delta` materialization calls
         config:
           lake_uri: ../data/lake     # <lake_uri>/<schema>/<table>; relative to the dbt project
+          lock_timeout_seconds: 3600 # how long a build waits for another one on the same local lake
 
 An object store's credentials stay in the variables that its own clients read (`object_stores`).
 """
@@ -27,16 +28,24 @@ from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
 from dbt.adapters.factory import get_adapter_by_type
+from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from factory_assets.storage.dbt_lake_views import LakeViews, find_lake
 from factory_assets.storage.dbt_model_write import ModelWrite
 from factory_assets.storage.dbt_runs import WITHOUT_LAKE
-from factory_assets.storage.dbt_table_write import rows_written, write_model
+from factory_assets.storage.dbt_staged_run import StagedRun
+from factory_assets.storage.delta_log import UnwritableTableError
+from factory_assets.storage.lake_lock import LakeBusyError
+from factory_assets.storage.snapshots import UnreadableTableError
 
-# Not typed by dbt.
+# Neither is typed by dbt.
 _find_adapter: Callable[[str], Any] = get_adapter_by_type
+_find_flags: Callable[[], Any] = get_flags
+
+_WRITING_COMMANDS = ("build", "run", "seed", "snapshot", "retry", "clone")
+_LOCK_TIMEOUT_SECONDS = 3600.0
 
 
 class Plugin(BasePlugin):
@@ -48,40 +57,37 @@ class Plugin(BasePlugin):
         if not lake_uri:
             raise DbtRuntimeError(f"profiles.yml: plugin {self.name!r} needs config.lake_uri, the root of the lake")
         self._views = LakeViews(find_lake(str(lake_uri)))
+        timeout = float(plugin_config.get("lock_timeout_seconds", _LOCK_TIMEOUT_SECONDS))
+        self._run = StagedRun(self._views, timeout)
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Keep what DuckDB spills out of the project folder, apart from other processes."""
         config.setdefault("temp_directory", str(Path(tempfile.gettempdir()) / f"factory-duckdb-{os.getpid()}"))
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Make the lake visible, once for each dbt invocation."""
-        if not os.environ.get(WITHOUT_LAKE):
-            self._views.show_lake(cursor)
+        """Make the lake visible, once for each dbt invocation. One that writes takes the lake first."""
+        if os.environ.get(WITHOUT_LAKE):
+            return
+        try:
+            self._run.begin(cursor, writes=getattr(_find_flags(), "WHICH", None) in _WRITING_COMMANDS)
+        except LakeBusyError as error:
+            raise DbtRuntimeError(str(error)) from error
 
     def store(self, target_config: TargetConfig) -> None:
-        """Write one model. `version` and `rows` are put into the config's `result` for the materialization to report."""
-        lake = self._views.lake
+        """Stage one model, or publish the run; what came of it is put into the config's `result`."""
+        config = target_config.config
         try:
-            write = ModelWrite.from_target(target_config)
+            if "publish" in config:
+                config["result"].update(self._run.publish(**config["publish"]))
+                return
             cursor = _find_adapter("duckdb").connections.get_thread_connection().handle.cursor()
-            current = self._views.pinned(write.schema, write.name)
-            version_before = None if current is None else current.version()
-            uri = lake.uri(f"{write.schema}/{write.name}")
-            table = write_model(cursor, write, current, uri, lake.storage_options)
-            self._views.show(cursor, write.schema, write.name, table)
-        except CommitFailedError as error:
-            raise DbtRuntimeError(
-                "the table was changed by another writer after this run had read it, so nothing was written: "
-                f"run the model again. ({_first_line(error)})"
-            ) from error
+            stage, rows = self._run.stage(cursor, ModelWrite.from_target(target_config))
+        except (CommitFailedError, UnreadableTableError, UnwritableTableError) as error:
+            raise DbtRuntimeError(str(error)) from error
         except duckdb.CatalogException as error:
-            raise DbtRuntimeError(f"{error}\nThe lake is {lake.root}: were the sources ingested into it?") from error
+            raise DbtRuntimeError(
+                f"{error}\nThe lake is {self._views.lake.root}: were the sources ingested into it?"
+            ) from error
         except (duckdb.Error, DeltaError, pa.ArrowException) as error:
             raise DbtRuntimeError(str(error)) from error
-        result = target_config.config["result"]
-        result["version"] = table.version()
-        result["rows"] = 0 if table.version() == version_before else rows_written(table)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        config["result"].update(base_version=stage.base_version, rows=rows)

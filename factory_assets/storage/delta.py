@@ -29,6 +29,8 @@ LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 # Given when a table is made: delta-rs 1.6 cannot add a property later without adding a feature too.
 TABLE_PROPERTIES: Mapping[str, str] = {LOG_CLEANUP: "false"}
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
+# Which versions of dbt's tables belong together; written by `publishes` alone.
+PUBLISHES = "ops/publishes"
 
 
 class TableMissingError(LookupError):
@@ -116,6 +118,22 @@ class Lake:
         if pinned is None:
             raise TableMissingError(f"Delta table {name!r} does not exist at {self.uri(name)}: materialize its asset first")
         return pinned
+
+    def pin_published(self, *names: str) -> tuple[PinnedTable, ...]:
+        """Pins tables that dbt makes at versions that belong together: those of the last completed run that built each.
+
+        A table that no completed run has built is pinned at its newest. All versions come from one read, so a publish in
+        between cannot mix two runs.
+
+        Raises:
+            TableMissingError: naming the table and where it was looked for.
+        """
+        published = self.find(PUBLISHES)
+        versions: dict[str, int] = {}
+        if published is not None:
+            rows = self.query("select table_name, version from t where version is not null", t=published).to_pylist()
+            versions = {row["table_name"]: row["version"] for row in rows}
+        return tuple(self.pin(name, versions.get(name)) for name in names)
 
     def read_note(self, table: PinnedTable) -> dict[str, str]:
         """What the writer of this version noted beside the commit.

@@ -10,6 +10,7 @@ from pyarrow import fs
 from factory_assets.storage.object_stores import open_filesystem, parse_place
 
 _LOG_FOLDER = "_delta_log"
+_STAGES_FOLDER = "staged"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class LakeFiles:
             for schema in self._folders("")
             for table in self._folders(schema)
             if self._is_folder(f"{schema}/{table}/{_LOG_FOLDER}")
+        ]
+
+    def staged_tables(self) -> list[str]:
+        """The names of the tables with stages, also of those that have never been published."""
+        return [
+            f"{schema}/{table}"
+            for schema in self._folders("")
+            for table in self._folders(schema)
+            if self._is_folder(f"{schema}/{table}/{_STAGES_FOLDER}")
         ]
 
     def size_of(self, paths: Iterable[str]) -> int:

@@ -88,7 +88,7 @@ class FileSet:
         root: The table's folder as the file system spells it.
         fields: The columns in the table's order.
         partition_columns: Those of them whose values are in the paths and not in the files.
-        paths: Each file's path, from the end of `root` on.
+        paths: Each file's path from the end of `root` on, with a slash before it.
         is_surely_complete: Whether each column is known to be in at least one file.
     """
 
@@ -114,7 +114,8 @@ def read_file_set(table: DeltaTable) -> FileSet:
     root, paths = _data_files(table)
     partition_columns = tuple(table.metadata().partition_columns)
     _refuse_foreign_layout(table, paths, sorted(partition_columns))
-    found = FileSet(root, tuple(table.schema().fields), partition_columns, tuple(paths), False)
+    located = tuple(f"/{path.lstrip('/')}" for path in paths)
+    found = FileSet(root.rstrip("/"), tuple(table.schema().fields), partition_columns, located, False)
     return replace(found, is_surely_complete=bool(paths) and _surely_in_files(table, found.data_fields))
 
 

@@ -48,8 +48,8 @@ class TrainingSets:
         return training_set_name(self.spec.name)
 
     def pin_features(self) -> PinnedTable:
-        """The newest version of the line's feature set, pinned."""
-        return self.lake.pin(f"{FEATURES_SCHEMA}/{self.spec.feature_set}")
+        """The line's feature set as the last completed build left it, pinned."""
+        return self.lake.pin_published(f"{FEATURES_SCHEMA}/{self.spec.feature_set}")[0]
 
     def feature_columns(self, feature_set: PinnedTable) -> list[str]:
         """The line's features: those it names, or all but the columns that name the row.
@@ -66,8 +66,10 @@ class TrainingSets:
 
         Rows are ordered by as-of time and entity, so that equal inputs give equal rows in equal order.
         """
-        feature_set = self.pin_features()
-        labels = self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}")
+        # Together: features of one build and labels of another would join what never belonged together.
+        feature_set, labels = self.lake.pin_published(
+            f"{FEATURES_SCHEMA}/{self.spec.feature_set}", f"{MARTS_SCHEMA}/{self.spec.label.model}"
+        )
         _require_columns(
             labels,
             (*self.spec.entity, self.spec.label.column, self.spec.label.known_at),

@@ -43,8 +43,8 @@ class Sandbox:
         (self.project / "models" / f"{name}.yml").write_text(yaml.safe_dump(document))
 
     def run(self, *arguments: str) -> dbtRunnerResult:
-        """Run dbt; `dbt run` when no command is given."""
-        return run_dbt(self.lake, self.work, arguments or ("run",), self.project)
+        """Run dbt; `dbt build` when no command is given."""
+        return run_dbt(self.lake, self.work, arguments or ("build",), self.project)
 
     def run_well(self, *arguments: str) -> dbtRunnerResult:
         """Run dbt and expect every node to succeed."""

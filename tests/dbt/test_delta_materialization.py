@@ -37,7 +37,7 @@ def test_a_model_is_a_delta_table_that_models_downstream_and_later_runs_read(san
     assert sandbox.rows("marts/first") == [(1, "a"), (2, "b")]
     assert sandbox.rows("marts/second") == [(2,)]
     sandbox.write_source("events", _events((3, "c")))
-    sandbox.run_well("run", "--select", "second")
+    sandbox.run_well("build", "--select", "second")
     assert sandbox.rows("marts/second") == [(2,)]
 
 
@@ -93,8 +93,8 @@ def test_merge_over_several_keys_of_several_types(sandbox: Sandbox) -> None:
         incremental_strategy="merge",
         unique_key=["a", "b", "c"],
     )
-    sandbox.run_well("run", "--vars", json.dumps({"v": 1, "third": "null"}))
-    sandbox.run_well("run", "--vars", json.dumps({"v": 2, "third": "'2014-01-01 05:00:00+00'"}))
+    sandbox.run_well("build", "--vars", json.dumps({"v": 1, "third": "null"}))
+    sandbox.run_well("build", "--vars", json.dumps({"v": 2, "third": "'2014-01-01 05:00:00+00'"}))
     assert sorted(str(row[3]) for row in sandbox.rows("marts/m")) == ["1", "2", "2", "2"]
 
 
@@ -155,7 +155,7 @@ def test_full_refresh_rebuilds_an_incremental_model(sandbox: Sandbox) -> None:
     sandbox.write_source("events", _events((1, "a")))
     sandbox.run_well()
     sandbox.write_source("events", _events((2, "b")))
-    sandbox.run_well("run", "--full-refresh")
+    sandbox.run_well("build", "--full-refresh")
     assert sandbox.rows("marts/m") == [(2, "b")]
 
 
@@ -179,7 +179,7 @@ def test_changed_columns_stop_an_incremental_run_until_a_full_refresh(sandbox: S
     assert "v: VARCHAR -> INTEGER" in said
     assert "w: absent -> INTEGER" in said
     assert "--full-refresh" in said
-    sandbox.run_well("run", "--full-refresh")
+    sandbox.run_well("build", "--full-refresh")
     assert sandbox.rows("marts/m") == [(1, 1, 2)]
 
 
@@ -197,8 +197,13 @@ def test_columns_in_another_order_are_the_same_columns(sandbox: Sandbox) -> None
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"incremental_strategy": "delete+insert"}, "expected one of overwrite, merge, replace_partitions"),
+        ({"incremental_strategy": "insert_overwrite"}, "expected one of overwrite, append, merge, delete+insert"),
         ({"incremental_strategy": "merge"}, "unique_key go together"),
+        ({"incremental_strategy": "delete+insert"}, "unique_key go together"),
+        ({"incremental_strategy": "append", "unique_key": "k"}, "unique_key go together"),
+        ({"incremental_strategy": "microbatch"}, "needs event_time, begin and batch_size"),
+        ({"incremental_strategy": "append", "on_schema_change": "guess"}, "on_schema_change 'guess' is not known"),
+        ({"incremental_strategy": "append", "incremental_predicates": ["k > 1"]}, "incremental_predicates has no effect"),
         ({"unique_key": "k"}, "unique_key go together"),
         ({"incremental_strategy": "replace_partitions"}, "needs partition_by"),
     ],
@@ -307,7 +312,7 @@ def test_a_table_that_another_writer_changed_meanwhile_is_not_overwritten(
         _interfere(sandbox, patched, lambda uri: write_deltalake(uri, _events((99, "a")), mode="overwrite"))
         assert "changed by another writer" in sandbox.run_badly()
     assert sandbox.rows("marts/m") == [(99, "a")]
-    sandbox.run_well("run", "--full-refresh")
+    sandbox.run_well("build", "--full-refresh")
     assert sandbox.rows("marts/m") == [(1, "a")]
 
 
@@ -316,7 +321,7 @@ def test_a_table_that_another_writer_created_meanwhile_is_left_alone(
 ) -> None:
     sandbox.model("m", "select 1::bigint as k, 'mine' as v")
     _interfere(sandbox, monkeypatch, lambda uri: write_deltalake(uri, _events((99, "theirs"))))
-    assert "already exists" in sandbox.run_badly()
+    assert "created by another writer" in sandbox.run_badly()
     assert sandbox.rows("marts/m") == [(99, "theirs")]
 
 
@@ -344,7 +349,7 @@ def test_many_models_read_one_source_at_four_threads(sandbox: Sandbox) -> None:
     sandbox.write_source("events", pa.table({"k": range(50_000), "v": ["x"] * 50_000}))
     for number in range(16):
         sandbox.model(f"m{number}", f"select k + {number} as k, v from {{{{ source('bronze', 'events') }}}}")
-    sandbox.run_well("run", "--threads", "4")
+    sandbox.run_well("build", "--threads", "4")
     for number in range(16):
         assert sandbox.table(f"marts/m{number}").version() == 0
         assert min(sandbox.rows(f"marts/m{number}")) == (number, "x")
