@@ -271,7 +271,7 @@ def test_the_lake_lies_beside_the_project_wherever_dbt_is_started(tmp_path: Path
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACTORY_", "DBT_"))}
     command = [
         str(Path(sys.executable).with_name("dbt")),
-        "run",
+        "build",
         "--select",
         "stg_airlines",
         "--project-dir",
