@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from pyarrow import fs
@@ -114,8 +115,12 @@ def _create_in_store(uri: str, path: str, text: str) -> None:
     from obstore.exceptions import AlreadyExistsError
     from obstore.store import from_url
 
-    options = {name.lower(): value for name, value in storage_options(uri).items()}
-    store = from_url(uri, config=options)
+    # The same keys and the same Rust library as delta-rs, but for what concerns the connection: that has its own place.
+    found = {name.lower(): value for name, value in storage_options(uri).items()}
+    connection: Any = {"allow_http": True} if any(name.endswith("allow_http") for name in found) else {}
+    own = ("aws_", "azure_", "google_")
+    config: Any = {n: value for n, value in found.items() if n.startswith(own) and not n.endswith("allow_http")}
+    store = from_url(uri, config=config, client_options=connection)
     try:
         obstore.put(store, path, text.encode("utf-8"), mode="create")
     except AlreadyExistsError as error:

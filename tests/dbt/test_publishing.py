@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from factory_assets.storage import dbt_publish
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.publishes import Publishes
+from factory_assets.storage.table_place import TablePlace
 from tests.bronze_fixture import complaints
 from tests.dbt.conftest import Sandbox
 
@@ -192,7 +193,7 @@ def test_a_model_that_fails_holds_nothing_else(sandbox: Sandbox) -> None:
 def test_a_publish_that_fails_fails_the_run(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.write_source("events", _events((1, "a")))
     sandbox.model("m", EVENTS)
-    monkeypatch.setattr(dbt_publish, "sync_files", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(TablePlace, "sync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     assert "disk full" in sandbox.run_badly()
     assert not (sandbox.lake / "marts" / "m" / "_delta_log").exists()
 
