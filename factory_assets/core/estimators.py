@@ -7,10 +7,12 @@ package, and so that a module moved here never makes an old champion unreadable.
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
@@ -121,12 +123,26 @@ def build_baseline(task: Task, numeric: Sequence[str], categorical: Sequence[str
     return build_estimator(f"sklearn.linear_model.{name}", {}, numeric, categorical, seed)
 
 
-def _columns(columns: Columns, numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> ColumnTransformer:
+def _columns(columns: Columns, numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> BaseEstimator:
+    if columns == "raw":
+        return _selecting([*numeric, *categorical])
+    if not categorical:
+        # A ColumnTransformer with one branch costs 5 ms a fit, a quarter of a small model's own.
+        steps = [] if columns == "native" else _numeric_steps(scale=columns == "scaled")
+        return Pipeline([("select", _selecting(numeric)), *steps]) if steps else _selecting(numeric)
     if columns == "native":
         return _histogram_columns(numeric, categorical, max_bins)
-    if columns == "raw":
-        return _by_name(("raw", "passthrough", [*numeric, *categorical])).set_output(transform="pandas")
     return _dense_columns(numeric, categorical, scale=columns == "scaled")
+
+
+def _selecting(names: Sequence[str]) -> FunctionTransformer:
+    """Columns by name, an absent one raises; whatever else the frame holds stays behind."""
+    return FunctionTransformer(itemgetter(list(names)), feature_names_out=None)
+
+
+def _numeric_steps(scale: bool) -> list[tuple[str, BaseEstimator]]:
+    impute = ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True))
+    return [impute, ("scale", StandardScaler())] if scale else [impute]
 
 
 def _histogram_columns(numeric: Sequence[str], categorical: Sequence[str], max_bins: int) -> ColumnTransformer:
@@ -141,13 +157,11 @@ def _histogram_columns(numeric: Sequence[str], categorical: Sequence[str], max_b
 
 
 def _dense_columns(numeric: Sequence[str], categorical: Sequence[str], scale: bool) -> ColumnTransformer:
-    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     encoder = OneHotEncoder(
         handle_unknown="infrequent_if_exist", min_frequency=_ONE_HOT_MIN_ROWS, max_categories=_ONE_HOT_CATEGORIES
     )
     encode = Pipeline([("text", _as_text()), ("encode", encoder)])
-    scaled = Pipeline([("impute", impute), ("scale", StandardScaler())]) if scale else impute
-    return _by_name(("categorical", encode, categorical), ("numeric", scaled, numeric))
+    return _by_name(("categorical", encode, categorical), ("numeric", Pipeline(_numeric_steps(scale)), numeric))
 
 
 def _as_text() -> FunctionTransformer:

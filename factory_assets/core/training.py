@@ -87,7 +87,7 @@ def fit_and_evaluate(
         ValueError: for a feature column that is absent or of a type no model takes, for a label that is not 0 or 1 in
             a classification, for parameters that the estimator refuses, and for a sample weight that it does not take.
     """
-    train = split.train.sort_values([spec.as_of, *spec.entity], kind="stable")
+    train = _in_order(split.train, spec)
     numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
     inputs = fill_empty_columns(prepare_features(train, numeric, categorical), numeric)
     target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
@@ -197,8 +197,17 @@ def fill_empty_columns(frame: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFr
     HistGradientBoosting raises on such a column ("window shape cannot be larger than input array shape"). A constant
     column is never split on, so whatever it holds at scoring changes nothing.
     """
-    empty = [name for name in numeric if frame[name].isna().all()]
+    nothing = np.isnan(frame[list(numeric)].to_numpy(dtype=np.float64)).all(axis=0)
+    empty = [name for name, is_empty in zip(numeric, nothing, strict=True) if is_empty]
     return frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame
+
+
+def _in_order(train: pd.DataFrame, spec: ModelLineSpec) -> pd.DataFrame:
+    """By as-of time, then entity; rows whose times already rise need no look at the entities."""
+    moments = train[spec.as_of]
+    if moments.is_monotonic_increasing and moments.is_unique:
+        return train
+    return train.sort_values([spec.as_of, *spec.entity], kind="stable")
 
 
 def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
