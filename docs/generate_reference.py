@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from factory_assets.contracts.alerts import AlertsSpec
+from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
 from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec
@@ -194,6 +195,12 @@ PAGES = (
     Page("source.md", "factory_assets.components.DeltaSource", SourceSpec, f"{_DEFS}/sources/weather/defs.yaml"),
     Page("maintenance.md", "factory_assets.components.Maintenance", MaintenanceSpec, f"{_DEFS}/maintenance/defs.yaml"),
     Page("alerts.md", "factory_assets.components.Alerts", AlertsSpec, f"{_DEFS}/alerts/defs.yaml"),
+    Page(
+        "retrain-budget.md",
+        "factory_assets.components.RetrainBudget",
+        RetrainBudgetSpec,
+        f"{_DEFS}/retraining/defs.yaml",
+    ),
     Page("calendar.md", "factory_assets.components.Calendar", CalendarSpec, f"{_DEFS}/calendar/defs.yaml"),
 )
 

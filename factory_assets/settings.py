@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
@@ -27,6 +27,7 @@ class FactorySettings(BaseSettings):
     # Addresses with passwords and tokens in them: shown by nothing that prints the settings.
     alert_targets: SecretStr = SecretStr("")
     ui_url: str | None = None
+    price_per_cpu_hour: float = Field(default=0.05, ge=0)
 
     @field_validator("data_dir")
     @classmethod

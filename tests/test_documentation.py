@@ -17,7 +17,9 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from factory_assets.contracts.alerts import AlertsSpec
+from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.costs import Cost, Usage, Work
 from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -35,6 +37,7 @@ from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.batch_profiles import BATCH_PROFILES
 from factory_assets.storage.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
 from factory_assets.storage.check_results import CHECK_RESULTS
+from factory_assets.storage.costs import COSTS, Costs
 from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.drift_references import DRIFT_REFERENCES
 from factory_assets.storage.drift_results import DRIFT_RESULTS
@@ -49,8 +52,14 @@ DECLARATION = "factory_assets/defs/model_lines/arrival_delay/defs.yaml"
 RECOMPUTE = DOCS / "how-to" / "recompute-the-demo-table.md"
 LINES = ["arrival_delay", "departure_volume"]
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), ROOT / "data" / "README.md"])
-SPECS: dict[str, type[BaseModel]] = {"ModelLine": ModelLineSpec, "DeltaSource": SourceSpec, "Calendar": CalendarSpec,
-                                     "Maintenance": MaintenanceSpec, "Alerts": AlertsSpec}  # fmt: skip
+SPECS: dict[str, type[BaseModel]] = {
+    "ModelLine": ModelLineSpec,
+    "DeltaSource": SourceSpec,
+    "Calendar": CalendarSpec,
+    "Maintenance": MaintenanceSpec,
+    "Alerts": AlertsSpec,
+    "RetrainBudget": RetrainBudgetSpec,
+}
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 
 
@@ -167,6 +176,7 @@ def test_every_setting_is_documented() -> None:
         DRIFT_REFERENCES,
         DRIFT_RESULTS,
         RETRAIN_LEDGER,
+        COSTS,
     ],
     ids=lambda table: table.name,
 )
@@ -254,6 +264,8 @@ def data_folder(tmp_path: Path) -> Path:
         ledger_step("kept_champion", 3, "by_hand"),
     ]
     assert RetrainLedger(lake).write(ledger, 0)
+    work = Work("run", "arrival_delay__models", "models", "arrival_delay/models", "arrival_delay", "arrival_delay:1:1")
+    Costs(lake).record([Cost(work, "all", Usage(3.0, 1.0, 5.0, 1, 1, 1), 0.01, NOON)])
     scores = TableSpec("predictions/arrival_delay", pa.schema([("flight_id", pa.string())]), ("flight_id",))
     lake.replace(scores, pa.table({"flight_id": [f"f{n}" for n in range(1234)]}))
     lake.replace(scores, pa.table({"flight_id": ["f0"]}), "flight_id = 'f0'")
@@ -318,7 +330,11 @@ def test_the_small_lake_has_the_numbers_it_was_given(data_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("page", "said"),
-    [("why-was-this-retrained.md", "kept_champion"), ("when-something-breaks.md", "flights")],
+    [
+        ("costs.md", "['feature_drift', 'model_age']"),
+        ("why-was-this-retrained.md", "kept_champion"),
+        ("when-something-breaks.md", "flights"),
+    ],
 )
 def test_the_other_snippets_run(
     page: str, said: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

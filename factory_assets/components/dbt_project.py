@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from factory_assets.components.column_lineage import table_lineage
 from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
 from factory_assets.core.lineage import upstream_sources
@@ -124,6 +125,7 @@ def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any], meanings: Mapping[
     translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True), meanings)
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool=DBT_POOL)
+    @metered("dbt", "dbt_project")
     def dbt_project(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         outcome = DbtRuns(runs.project, runs.work, lake.root).build(_select(context, manifest, translator))
         yield from _to_dagster(context, outcome, manifest, translator, lake)

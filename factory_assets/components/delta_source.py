@@ -8,6 +8,7 @@ import dagster as dg
 
 from factory_assets.components.calendar import build_partitions, closed_days, find_calendar
 from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, SOURCES_GROUP, bronze_key
 from factory_assets.components.source_checks import build_source_checks, source_check_keys
 from factory_assets.contracts.calendar import CalendarSpec
@@ -63,6 +64,7 @@ def _build_asset(spec: SourceSpec, calendar: CalendarSpec | None) -> dg.AssetsDe
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
         metadata={"dagster/column_schema": dg.TableSchema(columns=columns), "landing": spec.landing},
     )
+    @metered("source", f"bronze/{spec.name}")
     def source(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
         store = lake.open()
         files = find_files(lake.landing_folder(), spec, context.partition_keys if partitions else [])

@@ -8,11 +8,14 @@ MONITOR_JOB = "monitor"
 MONITOR_SCHEDULE = "monitor_schedule"
 CATCH_UP_SENSOR = "catch_up"
 ALERTS_SENSOR = "alerts"
+ACCOUNTS_JOB = "accounts"
+ACCOUNTS_SCHEDULE = "accounts_schedule"
 MAINTENANCE_JOB = "maintenance"
 MAINTENANCE_SCHEDULE = "maintenance_schedule"
 
 SOURCES_GROUP = "sources"
 UPKEEP_GROUP = "upkeep"
+ACCOUNTS_GROUP = "accounts"
 BROKEN_GROUP = "broken"
 
 CADENCE_TAG = "factory/cadence"
@@ -77,6 +80,16 @@ def models_key(line: str) -> dg.AssetKey:
 def predictions_key(line: str) -> dg.AssetKey:
     """The asset of a line's predictions."""
     return dg.AssetKey([line, "predictions"])
+
+
+def ledger_key() -> dg.AssetKey:
+    """The asset that shows the retrain ledger."""
+    return dg.AssetKey(["ops", "retrain_ledger"])
+
+
+def costs_key() -> dg.AssetKey:
+    """The asset that sums up what work has cost."""
+    return dg.AssetKey(["ops", "costs"])
 
 
 def broken_key(declaration: str) -> dg.AssetKey:

@@ -202,6 +202,18 @@ class Lake:
 
         return self._commit(spec, write)
 
+    def append(self, spec: TableSpec, rows: pa.Table) -> None:
+        """Appends `rows` as they are: for records of which each is written once, by whoever made it."""
+        data = _conform(spec, rows)
+
+        def write(handle: DeltaTable | None) -> None:
+            if handle is None:
+                self._create(spec, data)
+            else:
+                write_deltalake(handle, data, mode="append")
+
+        self._commit(spec, write)
+
     def append_once(self, spec: TableSpec, rows: pa.Table, application: str, sequence: int) -> bool:
         """Appends `rows` as number `sequence` of `application`; False when that number, or a later one, is taken.
 

@@ -91,6 +91,11 @@ class RetrainLedger:
             },
         )
 
+    def sequence(self) -> int:
+        """The number of the newest commit; 0 before the first."""
+        pinned = self.lake.find(RETRAIN_LEDGER.name)
+        return 0 if pinned is None else _sequence(pinned)
+
     def entries(self, line: str) -> list[LedgerEntry]:
         """All steps of a line, in the order they were written."""
         return [_from_row(row) for row in self.lake.rows(RETRAIN_LEDGER, "line = ?", [line])]

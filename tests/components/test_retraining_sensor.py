@@ -54,8 +54,8 @@ class Factory:
     def tick(self) -> dg.RunRequest | str:
         context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
         answer = self.sensor(context)
-        if isinstance(answer, dg.SkipReason):
-            return str(answer.skip_message)
+        if answer.skip_reason:
+            return str(answer.skip_reason.skip_message)
         (request,) = answer.run_requests
         return request
 

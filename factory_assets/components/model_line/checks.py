@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import models_key, predictions_key
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
@@ -38,6 +39,7 @@ def _build_check(spec: ModelLineSpec, kind: CheckKind, key: dg.AssetCheckKey) ->
     also = [models_key(spec.name)] if key.asset_key != models_key(spec.name) else None
 
     @dg.asset_check(asset=key.asset_key, name=key.name, description=_describe_check(spec, kind), additional_deps=also)
+    @metered("check", f"{key.asset_key.to_user_string()}:{key.name}", spec.name)
     def check(
         context: dg.AssetCheckExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.AssetCheckResult:

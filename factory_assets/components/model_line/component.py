@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from factory_assets.components.budget import find_budget
 from factory_assets.components.calendar import build_partitions, find_calendar
 from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
@@ -56,5 +57,5 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
             ],
             asset_checks=build_checks(self.spec),
             jobs=[build_retrain_job(self.spec)],
-            sensors=[build_retraining_sensor(self.spec, sources)],
+            sensors=[build_retraining_sensor(self.spec, find_budget(context), sources)],
         )

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from factory_assets.components.column_lineage import prediction_lineage
+from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -34,6 +35,7 @@ def build_predictions_asset(
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
         output_required=False,
     )
+    @metered("predictions", f"{spec.name}/predictions", spec.name)
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:

@@ -9,6 +9,7 @@ from factory_assets.components.naming import LOST_TAG, REQUEST_TAG
 from factory_assets.components.run_states import ENDED
 from factory_assets.contracts.retraining import IN_FLIGHT, LedgerEntry, Outcome, RetrainHistory, RunFact
 from factory_assets.core.retraining.claims import Claimant, decide_answer, decide_claim
+from factory_assets.lines.retrain_situation import read_serving
 from factory_assets.lines.stores import LineStores
 
 # What a step says when its process is being shut down under it.
@@ -113,9 +114,3 @@ def answer_request(stores: LineStores, claimant: Claimant, outcomes: Mapping[str
             None,
         ),
     )
-
-
-def read_serving(stores: LineStores) -> dict[str, int]:
-    """The serving version of each segment."""
-    champion = stores.versions.champion(stores.spec.name)
-    return {} if champion is None else {champion.segment: champion.version}

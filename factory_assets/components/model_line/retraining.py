@@ -5,12 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.scheduler.instigation import SensorInstigatorData
 
+from factory_assets.components.ledger_asset import show_ledger
 from factory_assets.components.model_line.check_history import read_failed_checks
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.opening import open_stores
-from factory_assets.components.model_line.retrain_runs import read_run_facts, read_serving, stop_run
+from factory_assets.components.model_line.retrain_runs import read_run_facts, stop_run
 from factory_assets.components.naming import (
     ATTEMPT_TAG,
     CAUSE_TAG,
@@ -27,10 +30,12 @@ from factory_assets.components.naming import (
     training_set_key,
 )
 from factory_assets.components.run_states import UNFINISHED
+from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.retraining import LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
+from factory_assets.contracts.retraining import IN_FLIGHT, LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
 from factory_assets.core.incidents import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
+from factory_assets.lines.retrain_situation import read_capacity, read_price, read_serving
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
@@ -38,6 +43,8 @@ from factory_assets.storage.incidents import Incidents
 
 # A judging run that takes longer than this is stuck, and is not waited for.
 _JUDGING_PATIENCE = timedelta(minutes=30)
+# A sensor that has not ticked for so long is stopped, or its line is gone.
+_SENSOR_PATIENCE = timedelta(minutes=10)
 
 
 def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
@@ -55,12 +62,21 @@ def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
     )
 
 
-def build_retraining_sensor(spec: ModelLineSpec, sources: tuple[str, ...] = ()) -> dg.SensorDefinition:
+def build_retraining_sensor(
+    spec: ModelLineSpec, budget: RetrainBudgetSpec | None = None, sources: tuple[str, ...] = ()
+) -> dg.SensorDefinition:
     """Acts on failed checks through `decide_retraining`; the ledger is written before a run is asked for.
 
     Killed between the two, the next tick finds the request without a run and asks again under the same run key, which
-    Dagster never starts twice.
+    Dagster never starts twice. The cursor is the ledger's newest commit that the asset of the ledger has shown; nothing is
+    decided by it.
+
+    Args:
+        spec: the line.
+        budget: limits of the factory; None when none are declared, and then the ledger has no asset either.
+        sources: whose incidents hold a failure back: broken is not drifted.
     """
+    limits = budget or RetrainBudgetSpec()
 
     @dg.sensor(
         name=retrain_sensor(spec.name),
@@ -72,33 +88,46 @@ def build_retraining_sensor(spec: ModelLineSpec, sources: tuple[str, ...] = ()) 
     )
     def retraining_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    ) -> dg.SensorResult:
         stores = replace(open_stores(spec, lake, mlflow), sources=sources)
         now = clock.open().now()
-        decision = stores.ledger.transact(spec.name, lambda history: _with_entries(context.instance, stores, history, now))
+        decision = stores.ledger.transact(
+            spec.name, lambda history: _with_entries(context.instance, stores, limits, history, now)
+        )
         for run_id in decision.stop_run_ids:
             stop_run(context.instance, run_id)
-        if not decision.requests:
-            return dg.SkipReason(decision.reason)
-        return dg.SensorResult(run_requests=[_run_request(spec, request) for request in decision.requests])
+        sequence = str(stores.ledger.sequence())
+        shown = [] if budget is None or sequence == context.cursor else show_ledger(stores.lake)
+        return dg.SensorResult(
+            run_requests=[_run_request(spec, request) for request in decision.requests],
+            skip_reason=None if decision.requests else decision.reason,
+            asset_events=shown,
+            cursor=sequence,
+        )
 
     return retraining_sensor
 
 
-def decide(instance: dg.DagsterInstance, stores: LineStores, history: RetrainHistory, now: datetime) -> RetrainDecision:
+def decide(
+    instance: dg.DagsterInstance, stores: LineStores, budget: RetrainBudgetSpec, history: RetrainHistory, now: datetime
+) -> RetrainDecision:
     """What is to be done now, from Dagster's record and the ledger; reads only."""
-    spec = stores.spec
+    spec, wall_now = stores.spec, datetime.now(UTC)
+    serving = read_serving(stores)
+    history = _without_silent_lines(instance, spec.name, history, wall_now)
     failed = read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm)
     failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
     situation = Situation(
         line=spec.name,
         failed=failed,
-        serving=read_serving(stores),
+        serving=serving,
         history=history,
         runs=read_run_facts(instance, history, spec.name),
         now=now,
-        wall_now=datetime.now(UTC),
+        wall_now=wall_now,
         judging=_find_judging(instance, (DAILY_JOB, MONITOR_JOB)),
+        capacity=read_capacity(stores, budget, history, wall_now),
+        price=read_price(stores, budget, len(serving)),
     )
     decision = decide_retraining(spec.retrain, situation)
     return replace(decision, reason=f"{held_back} {decision.reason}") if held_back else decision
@@ -107,17 +136,36 @@ def decide(instance: dg.DagsterInstance, stores: LineStores, history: RetrainHis
 def is_settled(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> bool:
     """Whether the line has nothing in flight, nothing to try again, and nothing to ask for now."""
     history = stores.ledger.history(stores.spec.name)
-    decision = decide(instance, stores, history, now)
+    decision = decide(instance, stores, RetrainBudgetSpec(), history, now)
     newest = {**history.unsettled, **{entry.cause.key: entry for entry in decision.entries}}
     mine = [entry for entry in newest.values() if entry.cause.line == stores.spec.name]
     return all(entry.state in ("open", "raised", "superseded", "promoted", "kept_champion") for entry in mine)
 
 
 def _with_entries(
-    instance: dg.DagsterInstance, stores: LineStores, history: RetrainHistory, now: datetime
+    instance: dg.DagsterInstance, stores: LineStores, budget: RetrainBudgetSpec, history: RetrainHistory, now: datetime
 ) -> tuple[Iterable[LedgerEntry], RetrainDecision]:
-    decision = decide(instance, stores, history, now)
+    decision = decide(instance, stores, budget, history, now)
     return decision.entries, decision
+
+
+def _without_silent_lines(
+    instance: dg.DagsterInstance, line: str, history: RetrainHistory, wall_now: datetime
+) -> RetrainHistory:
+    """The history without what waits on lines whose sensor does not tick: they hold no place back from others."""
+    others = {entry.cause.line for entry in history.unsettled.values() if entry.next_step in ("place", "budget")} - {line}
+    if not others:
+        return history
+    since = (wall_now - _SENSOR_PATIENCE).timestamp()
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    ticking = {
+        state.instigator_name
+        for state in states
+        if isinstance(data := state.instigator_data, SensorInstigatorData) and (data.last_tick_timestamp or 0) > since
+    }
+    silent = {other for other in others if retrain_sensor(other) not in ticking}
+    heard = {key: e for key, e in history.unsettled.items() if e.cause.line not in silent or e.state in IN_FLIGHT}
+    return replace(history, unsettled=heard)
 
 
 def _find_judging(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> str | None:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from factory_assets.components.calendar import closed_days
 from factory_assets.components.column_lineage import training_set_lineage
+from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import (
@@ -41,6 +42,7 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         owners=list(spec.owners) or None,
         tags=line_tags(spec.name, ON_RETRAIN),
     )
+    @metered("training_set", f"{spec.name}/training_set", spec.name)
     def training_set(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.MaterializeResult[Any]:
@@ -81,6 +83,7 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
         tags=line_tags(spec.name, ON_RETRAIN),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.freshness.model_max_age, timedelta(hours=1))),
     )
+    @metered("models", f"{spec.name}/models", spec.name)
     def models(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.MaterializeResult[Any]:

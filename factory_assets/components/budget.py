@@ -1,0 +1,67 @@
+"""The RetrainBudget component: limits that all lines share, and the accounts of what retraining did and cost."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.ledger_asset import build_ledger_spec, build_table
+from factory_assets.components.naming import ACCOUNTS_GROUP, ACCOUNTS_JOB, ACCOUNTS_SCHEDULE, costs_key
+from factory_assets.contracts.budget import RetrainBudgetSpec
+from factory_assets.lines.accounts import sum_costs
+from factory_assets.resources import LakeResource
+
+_DAYS_SHOWN = 30
+
+
+class RetrainBudget(DeclaredComponent[RetrainBudgetSpec]):
+    """How much retraining the factory may do, and the accounts of it."""
+
+    spec_model = RetrainBudgetSpec
+
+    def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The ledger and the costs as assets, with the job and the schedule that sum up."""
+        job = dg.define_asset_job(
+            ACCOUNTS_JOB,
+            selection=dg.AssetSelection.assets(costs_key()),
+            description="Sums up what work has cost.",
+            executor_def=dg.in_process_executor,
+        )
+        schedule = dg.ScheduleDefinition(
+            name=ACCOUNTS_SCHEDULE,
+            job=job,
+            cron_schedule="40 4 * * *",
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Accounts once a day.",
+        )
+        return dg.Definitions(assets=[build_ledger_spec(), _build_costs_asset()], jobs=[job], schedules=[schedule])
+
+
+def find_budget(context: dg.ComponentLoadContext) -> RetrainBudgetSpec | None:
+    """The budget of the defs folder that is being loaded; None when it has none, or a broken one."""
+    budgets = context.component_tree.get_all_components(of_type=RetrainBudget)
+    return budgets[0].declared if budgets else None
+
+
+def _build_costs_asset() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=costs_key(),
+        description=f"What sources, dbt, training, scoring and checks have cost in the last {_DAYS_SHOWN} days.",
+        group_name=ACCOUNTS_GROUP,
+        kinds={"delta"},
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2)),
+    )
+    def costs(lake: LakeResource) -> dg.MaterializeResult[Any]:
+        rows = sum_costs(lake.open(), datetime.now(UTC) - timedelta(days=_DAYS_SHOWN))
+        return dg.MaterializeResult(
+            metadata={
+                "price": sum(row["price"] for row in rows),
+                "cpu_seconds": sum(row["cpu_seconds"] + row["overhead_cpu_seconds"] for row in rows),
+                "bytes_written": sum(row["bytes_written"] for row in rows),
+                "by_line_and_kind": build_table(rows),
+            }
+        )
+
+    return costs
