@@ -1,5 +1,6 @@
 """Samples what this process has used, by the kernel's own accounting."""
 
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,20 +25,30 @@ def take_sample() -> ProcessSample:
     between, whenever workers start and end. Workers that outlive their parent are lost to both. Workers on other machines
     are not seen.
     """
+    # Of this process the kernel tells more exactly than by the clock ticks that it shows of others.
+    waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + waited_for.ru_utime + waited_for.ru_stime
     this = psutil.Process()
-    cpu, bytes_read, bytes_written = 0.0, 0, 0
-    for process in (this, *this.children(recursive=True)):
+    bytes_read, bytes_written = _bytes_of(this)
+    for process in this.children(recursive=True):
         try:
             with process.oneshot():
                 times = process.cpu_times()
-                counters = process.io_counters() if hasattr(process, "io_counters") else None
+                read, written = _bytes_of(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # gone since it was listed: its parent has it among its children's times
         cpu += times.user + times.system + times.children_user + times.children_system
-        if counters is not None:
-            bytes_read += getattr(counters, "read_chars", counters.read_bytes)
-            bytes_written += getattr(counters, "write_chars", counters.write_bytes)
+        bytes_read, bytes_written = bytes_read + read, bytes_written + written
     return ProcessSample(time.monotonic(), cpu, bytes_read, bytes_written)
+
+
+def _bytes_of(process: psutil.Process) -> tuple[int, int]:
+    if not hasattr(process, "io_counters"):
+        return 0, 0  # macOS does not tell
+    counters = process.io_counters()
+    return int(getattr(counters, "read_chars", counters.read_bytes)), int(
+        getattr(counters, "write_chars", counters.write_bytes)
+    )
 
 
 def process_started_at() -> float:
