@@ -11,14 +11,13 @@ import pytest
 
 from factory_assets.contracts.impact import ImpactReport
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.reports import LedgerEntry
 from factory_assets.core.impact_text import render_markdown
 from factory_assets.lines.impact import Before, as_before, assess_impact, estimate_from_ledger, read_published_state
 from factory_assets.storage.dbt_definitions import DbtModel, list_models
 from factory_assets.storage.dbt_runs import DbtParseError, DbtRuns
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.git import GitRefError, export_folder
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
 from tests.dbt.conftest import Sandbox, make_sandbox
 
 FLIGHTS = """select id, carrier, seconds / 60 as minutes, seats from {{ source('bronze', 'events') }}
@@ -232,11 +231,13 @@ def test_a_project_that_does_not_compile_says_where(project: Sandbox) -> None:
 def test_a_retrain_is_priced_by_what_the_ledger_saw(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    for attempt, seconds in enumerate((10, 30, 50), start=1):
-        for state, after in (("requested", 0), ("promoted", seconds)):
-            at = start + timedelta(days=attempt, seconds=after)
-            entry = LedgerEntry("by_seats", f"run {attempt}", attempt, ("by_hand",), state, start, at, "", "run")  # type: ignore[arg-type]
-            RetrainLedger(lake).record(entry)
+    rows = [
+        {"sequence": attempt, "step": step, "line": "by_seats", "run_key": f"run {attempt}", "state": state,
+         "recorded_at_utc": start + timedelta(days=attempt, seconds=after)}
+        for attempt, seconds in enumerate((10, 30, 50))
+        for step, (state, after) in enumerate((("requested", 0), ("promoted", seconds)))
+    ]  # fmt: skip
+    lake.upsert(RETRAIN_LEDGER, pa.Table.from_pylist(rows, schema=RETRAIN_LEDGER.schema))
     estimate = estimate_from_ledger(lake)
     cost = estimate("by_seats")
     assert cost is not None
