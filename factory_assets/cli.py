@@ -141,6 +141,45 @@ def accept(
     console.print(f"accepted: {incident.source} {incident.day}, {incident.summary}", markup=False)
 
 
+sandboxes = typer.Typer(no_args_is_help=True, help="Analysts' own areas beside the lake: dbt build --target dev makes them.")
+app.add_typer(sandboxes, name="sandbox")
+
+
+@sandboxes.command("list")
+def list_all() -> None:
+    """Prints every sandbox with the tables that were built in it."""
+    from factory_assets.storage.delta import Lake
+    from factory_assets.storage.sandboxes import list_sandboxes
+
+    for sandbox in list_sandboxes(Lake(FactorySettings().lake)):
+        console.print(f"{sandbox.name}: {', '.join(sandbox.tables) or 'no tables'}", markup=False, soft_wrap=True)
+
+
+@sandboxes.command()
+def drop(
+    user: Annotated[str | None, typer.Argument(help="Whose; absent: FACTORY_SANDBOX, or your user name.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Lists and removes everything in a user's sandboxes, those that rebuild the past among them. Production stays."""
+    from factory_assets.storage.delta import Lake
+    from factory_assets.storage.sandboxes import drop_sandbox, list_sandboxes
+
+    lake = Lake(FactorySettings().lake)
+    name = user or os.environ.get("FACTORY_SANDBOX") or os.environ.get("USER") or "me"
+    found = list_sandboxes(lake, name)
+    if not found:
+        console.print(f"there is no sandbox of {name!r} beside {lake.root}", markup=False, soft_wrap=True)
+        return
+    for sandbox in found:
+        for table in sandbox.tables or ("no tables",):
+            console.print(f"{sandbox.lake.root}: {table}", markup=False, soft_wrap=True)
+    if not yes:
+        typer.confirm("Remove all of this?", abort=True)
+    for sandbox in found:
+        drop_sandbox(lake, sandbox.name)
+    console.print(f"removed {len(found)} of {name}'s sandboxes", markup=False)
+
+
 _WHERE_TO_LOOK = """
 Look at what it did:
   make dev      the Dagster UI with lineage, runs and checks   http://127.0.0.1:3000

@@ -15,7 +15,7 @@ from factory_assets.contracts.incidents import BatchProfile, Finding, Incident
 from factory_assets.contracts.source import PARTITION_COLUMN, ColumnContract, SourceSpec
 from factory_assets.core.incidents import accepted_kinds, end_incidents, evaluate_batch, is_expected, open_incident
 from factory_assets.storage.batch_profiles import BatchProfiles, profile_batches
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec, connect
+from factory_assets.storage.delta import FACTORY_TIME, UTC_TIMESTAMP, Lake, TableSpec, connect
 from factory_assets.storage.incidents import Incidents
 from factory_assets.storage.landing import LandedFile, LandingFileError, check_columns, fingerprint_files
 from factory_assets.storage.sql import equals_any, literal, quote_identifier
@@ -136,7 +136,7 @@ class BronzeWriter:
         version = None
         if published:
             good = _without_days(batch.good, batch.held, self.spec.partitions is not None)
-            version = self._publish(good, published)
+            version = self._publish(good, published, now)
         BatchProfiles(self.lake, self.spec.name).write(batch.profiles, {self._batch_day(_day(f), now) for f in published})
         held, ended = self._follow_up(known, batch.held, published, absent, files, now)
         if published:
@@ -323,9 +323,9 @@ class BronzeWriter:
             f"where reason = '' qualify row_number() over (partition by {day}{keys} order by file desc, fingerprint) = 1"
         )
 
-    def _publish(self, good: pa.Table, files: Sequence[LandedFile]) -> int:
+    def _publish(self, good: pa.Table, files: Sequence[LandedFile], now: datetime) -> int:
         predicate = equals_any(PARTITION_COLUMN, _days(files)) if self.spec.partitions else None
-        return self.lake.replace(bronze_table(self.spec), good, predicate)
+        return self.lake.replace(bronze_table(self.spec), good, predicate, note={FACTORY_TIME: now.isoformat()})
 
     def _replace_days(self, table: TableSpec, rows: pa.Table, files: Sequence[LandedFile]) -> None:
         days = equals_any(PARTITION_COLUMN, _days(files))

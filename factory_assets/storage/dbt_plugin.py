@@ -12,6 +12,7 @@ Profile:
         config:
           lake_uri: ../data/lake     # <lake_uri>/<schema>/<table>; relative to the dbt project
           lock_timeout_seconds: 3600 # how long a build waits for another one on the same local lake
+          sandbox: ada               # read the lake, but write to <lake_uri>/../sandboxes/ada; absent: write to the lake
 
 An object store's credentials stay in the variables that its own clients read (`object_stores`).
 """
@@ -56,7 +57,8 @@ class Plugin(BasePlugin):
         lake_uri = plugin_config.get("lake_uri")
         if not lake_uri:
             raise DbtRuntimeError(f"profiles.yml: plugin {self.name!r} needs config.lake_uri, the root of the lake")
-        self._views = LakeViews(find_lake(str(lake_uri)))
+        sandbox = plugin_config.get("sandbox")
+        self._views = LakeViews(find_lake(str(lake_uri)), None if sandbox is None else str(sandbox))
         timeout = float(plugin_config.get("lock_timeout_seconds", _LOCK_TIMEOUT_SECONDS))
         self._run = StagedRun(self._views, timeout)
 
@@ -80,8 +82,10 @@ class Plugin(BasePlugin):
             if "publish" in config:
                 config["result"].update(self._run.publish(**config["publish"]))
                 return
+            write = ModelWrite.from_target(target_config)
+            self._views.refuse_the_past(write.schema, write.name)
             cursor = _find_adapter("duckdb").connections.get_thread_connection().handle.cursor()
-            stage, rows = self._run.stage(cursor, ModelWrite.from_target(target_config))
+            stage, rows = self._run.stage(cursor, write)
         except (CommitFailedError, UnreadableTableError, UnwritableTableError) as error:
             raise DbtRuntimeError(str(error)) from error
         except duckdb.CatalogException as error:

@@ -6,6 +6,7 @@ dbt keeps a plugin between the invocations of one process, so what belongs to on
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from factory_assets.storage.dbt_lake_views import LakeViews
 from factory_assets.storage.dbt_model_write import ModelWrite
 from factory_assets.storage.dbt_publish import PublishReport, finish_interrupted, publish_stages, sweep_stages
 from factory_assets.storage.dbt_table_write import stage_model
+from factory_assets.storage.delta import Lake
 from factory_assets.storage.held_stages import read_held
 from factory_assets.storage.lake_lock import release_lake, take_lake
 from factory_assets.storage.publishes import Publishes
@@ -40,14 +42,21 @@ class StagedRun:
 
     def __init__(self, views: LakeViews, lock_timeout_seconds: float) -> None:
         self._views = views
-        self._lake = views.lake
-        # An object store has no lock; there the version of each commit alone decides.
-        self._folder = TablePlace(views.lake.root).local
         self._lock_timeout_seconds = lock_timeout_seconds
         self._stages: dict[tuple[str, str], Stage] = {}
         self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._begin_lock = threading.Lock()
         self._id = ""
+
+    @property
+    def _lake(self) -> Lake:
+        """Asked each time: a sandbox may be another one in the next invocation of this process."""
+        return self._views.lake
+
+    @property
+    def _folder(self) -> Path | None:
+        """An object store has no lock; there the version of each commit alone decides."""
+        return TablePlace(self._lake.root).local
 
     def begin(self, cursor: duckdb.DuckDBPyConnection, writes: bool) -> None:
         """Shows the lake. One that writes has it for itself, and finishes first what a killed one left half done."""
@@ -61,7 +70,7 @@ class StagedRun:
                 sweep_stages(self._lake)
             self._stages.clear()
             _REPORTS.clear()
-            self._views.show_lake(cursor, self._read_publishes)
+            self._views.show_lake(cursor, _read_publishes)
             self._id = get_invocation_id()
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, write: ModelWrite) -> tuple[Stage, int]:
@@ -111,9 +120,10 @@ class StagedRun:
             return {"sql": "", "published": len(report.versions)}
         return {"sql": f"select error({literal('NOT PUBLISHED' + chr(10) + chr(10).join(said))})", "published": 0}
 
-    def _read_publishes(self) -> tuple[Mapping[str, int], Mapping[str, FileSet]]:
-        publishes = Publishes.read(self._lake)
-        return publishes.versions, read_held(publishes)
+
+def _read_publishes(lake: Lake) -> tuple[Mapping[str, int], Mapping[str, FileSet]]:
+    publishes = Publishes.read(lake)
+    return publishes.versions, read_held(publishes)
 
 
 def _audit_test(node: Mapping[str, Any]) -> AuditTest:

@@ -28,6 +28,8 @@ retry_on_conflict = retry(
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 # Given when a table is made: delta-rs 1.6 cannot add a property later without adding a feature too.
 TABLE_PROPERTIES: Mapping[str, str] = {LOG_CLEANUP: "false"}
+# The factory clock's time of a commit, noted beside it: in a replay it is not the time of the commit itself.
+FACTORY_TIME = "factory.at_utc"
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
 # Which versions of dbt's tables belong together; written by `publishes` alone.
 PUBLISHES = "ops/publishes"

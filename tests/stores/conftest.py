@@ -1,9 +1,9 @@
 """Stand-ins for object stores on the loopback: moto for S3, azurite for Azure. One lake a test, in a bucket of its own."""
 
-import logging
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,13 +37,11 @@ class Store:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Store]:
-    """S3 by moto, in this process."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
+    """S3 by moto, in a process of its own: delta-rs may hold the interpreter's lock while it waits for an answer."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await_port(port, process)
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "somebody",
@@ -52,7 +50,7 @@ def s3() -> Iterator[Store]:
         "AWS_ALLOW_HTTP": "true",
     }
     yield Store("s3", environment)
-    server.stop()
+    stop(process)
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +71,12 @@ def az(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}",
     }
     yield Store("az", environment)
+    stop(process)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
-    process.wait(timeout=30)
+    process.wait(timeout=60)
 
 
 def free_port() -> int:
@@ -86,12 +88,12 @@ def free_port() -> int:
 def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        assert process.poll() is None, "azurite ended before it listened"
+        assert process.poll() is None, f"{process.args} ended before it listened"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError("azurite does not listen")
+    raise AssertionError(f"{process.args} does not listen")
 
 
 @pytest.fixture(params=STORES)
