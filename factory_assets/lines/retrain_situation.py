@@ -1,13 +1,21 @@
 """Reads what a decision on retraining rests on, beside checks and ledger: models, costs, traffic, what is due."""
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from factory_assets.contracts.budget import RetrainBudgetSpec
-from factory_assets.contracts.retraining import Capacity, Price, RetrainHistory
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.retraining import Capacity, FailedCheck, Price, RetrainHistory
 from factory_assets.core.retraining.budget import estimate_price, evaluate_capacity
+from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.costs import Costs
 from factory_assets.storage.model_versions import PROMOTIONS
+from factory_assets.storage.sql import quote_identifier
+
+# The newest instant of a cron expression that is not after a moment.
+NewestInstant = Callable[[str, datetime], datetime]
+Clocks = tuple[datetime, datetime]
 
 _SERVING = """
     select segment, max_by(version, sequence) as version
@@ -40,3 +48,44 @@ def read_price(stores: LineStores, budget: RetrainBudgetSpec, segments: int) -> 
     if budget.cpu_minutes_a_day is None:
         return Price()
     return estimate_price(Costs(stores.lake).past_retrains(stores.spec.name), segments)
+
+
+def read_due(
+    stores: LineStores, history: RetrainHistory, serving: Mapping[str, int], schedule: NewestInstant, clocks: Clocks
+) -> list[FailedCheck]:
+    """Triggers of the policy that are due by themselves; nothing is read for those that it does not name.
+
+    A line without a model is not due: its `model_age` check fails, or a person trains it first.
+    """
+    policy, line = stores.spec.retrain, stores.spec.name
+    wanted = {"new_rows", "schedule"} & set(policy.named_triggers)
+    champion = stores.versions.champion(line) if wanted and serving else None
+    if champion is None:
+        return []
+    now, wall_now = clocks
+    answers = [answer.at_utc for (answered, _), answer in history.resolved.items() if answered == line]
+    found = []
+    if policy.new_rows is not None:
+        since = max([champion.holdout_until_utc, *answers])
+        found.append(evaluate_new_rows(policy, _count_labels(stores, since, now), since, serving, wall_now))
+    if policy.schedule is not None:
+        since = max([champion.trained_at_utc, *answers])
+        found.append(evaluate_schedule(schedule(policy.schedule, now), since, serving, wall_now))
+    return [check for check in found if check is not None]
+
+
+def _count_labels(stores: LineStores, since: datetime, now: datetime) -> int:
+    label = stores.spec.label
+    pinned = stores.lake.find(f"marts/{label.model}")
+    if pinned is None:
+        return 0
+    known_at = quote_identifier(label.known_at)
+    sql = f"select count({quote_identifier(label.column)}) as labels from t where {known_at} > ? and {known_at} <= ?"
+    return int(stores.lake.query(sql, [since, now], t=pinned).column("labels")[0].as_py())
+
+
+def apply_strategy(spec: ModelLineSpec, strategy: str | None) -> ModelLineSpec:
+    """The spec that a retrain trains by: with `sliding_window` it learns from `retrain.window` only."""
+    if strategy != "sliding_window" or spec.retrain.window is None:
+        return spec
+    return spec.model_copy(update={"validation": spec.validation.model_copy(update={"window": spec.retrain.window})})

@@ -1,10 +1,12 @@
 """The sensor against Dagster's real record and a real ledger; only the fit is left out."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from factory_assets.components.model_line.check_history import read_failed_checks
@@ -14,13 +16,15 @@ from factory_assets.components.model_line.retrain_runs import answer_request, cl
 from factory_assets.components.model_line.retraining import build_retraining_sensor
 from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, REQUEST_TAG
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.retraining import LedgerEntry, Outcome
+from factory_assets.core.retraining.claims import RequestClosedError
 from factory_assets.processes import mark_lost_runs
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 from factory_assets.storage.retrain_ledger import RetrainLedger
-from tests.recorded import promote
+from tests.recorded import TRAINED, promote
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
 SPEC = ModelLineSpec(
@@ -38,7 +42,7 @@ SPEC = ModelLineSpec(
 class Factory:
     """One line's sensor on real stores."""
 
-    def __init__(self, folder: Any, instance: dg.DagsterInstance) -> None:
+    def __init__(self, folder: Any, instance: dg.DagsterInstance, spec: ModelLineSpec = SPEC) -> None:
         self.instance = instance
         self.lake = Lake(str(folder / "lake"))
         self.clock = FactoryClock(folder / "clock.json")
@@ -48,8 +52,8 @@ class Factory:
             "mlflow": MlflowResource(tracking_uri="sqlite:////nowhere", artifact_root="/nowhere"),
             "clock": ClockResource(path=str(folder / "clock.json")),
         }
-        self.stores = open_stores(SPEC, self.resources["lake"], self.resources["mlflow"])
-        self.sensor = build_retraining_sensor(SPEC)
+        self.stores = open_stores(spec, self.resources["lake"], self.resources["mlflow"])
+        self.sensor = build_retraining_sensor(spec)
 
     def tick(self) -> dg.RunRequest | str:
         context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
@@ -96,6 +100,10 @@ def factory(tmp_path: Any) -> Iterator[Factory]:
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         yield Factory(tmp_path, instance)
+
+
+def with_policy(factory: Factory, tmp_path: Any, **policy: Any) -> Factory:
+    return Factory(tmp_path, factory.instance, SPEC.model_copy(update={"retrain": RetrainSpec(**policy)}))
 
 
 def requested(answer: dg.RunRequest | str) -> dg.RunRequest:
@@ -281,3 +289,101 @@ def test_a_run_that_ended_without_an_answer_does_not_keep_the_line_waiting_for_e
     factory.judge("feature_drift", False, 1)
     factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.SUCCESS)
     assert "waiting until" in str(factory.tick())
+
+
+@pytest.mark.parametrize(("asked", "enough"), [(4, True), (5, False)])
+def test_new_labelled_rows_start_a_retrain_and_after_an_answer_count_anew(
+    factory: Factory, tmp_path: Any, asked: int, enough: bool
+) -> None:
+    line = with_policy(factory, tmp_path, triggers=["new_rows"], new_rows=asked, cooldown="1m")
+    promote(line.lake, "delay", 1)
+    known = [TRAINED + timedelta(hours=hours) for hours in (-1, 1, 2, 3, 4, 24 * 365)]
+    labels = pa.table({"late": [True] * 6, "known_at": pa.array(known, UTC_TIMESTAMP)})
+    line.lake.replace(TableSpec("marts/fct_flight", labels.schema, ()), labels)
+    answer = line.tick()
+    assert isinstance(answer, dg.RunRequest) == enough
+    if enough:
+        line.resolve(line.start_run(requested(answer), dg.DagsterRunStatus.SUCCESS), "kept_champion")
+        line.clock.set(NOW + timedelta(days=1))
+        assert isinstance(line.tick(), str)
+
+
+def test_a_schedule_starts_one_retrain_for_each_of_its_instants(factory: Factory, tmp_path: Any) -> None:
+    line = with_policy(factory, tmp_path, triggers=["schedule"], schedule="0 3 * * 1", cooldown="1m")
+    promote(line.lake, "delay", 1)
+    asked = []
+    for day in range(20):
+        line.clock.set(NOW + timedelta(days=day))
+        answer = line.tick()
+        if isinstance(answer, dg.RunRequest):
+            asked.append(day)
+            line.resolve(line.start_run(answer, dg.DagsterRunStatus.SUCCESS), "kept_champion")
+    assert asked == [0, 5, 12, 19]  # NOW is a Wednesday, the model is from May
+
+
+def test_a_policy_that_only_alerts_starts_nothing_and_tells_a_person(factory: Factory, tmp_path: Any) -> None:
+    line = with_policy(factory, tmp_path, action="alert_only")
+    promote(line.lake, "delay", 1)
+    line.judge("feature_drift", False, 1)
+    assert "need a person" in str(line.tick())
+    assert [entry.state for entry in line.entries()] == ["open", "raised"]
+
+
+def test_a_failure_has_to_last_when_the_policy_says_so(factory: Factory, tmp_path: Any) -> None:
+    line = with_policy(factory, tmp_path, confirm=2)
+    promote(line.lake, "delay", 1)
+    for _ in range(3):
+        line.judge("feature_drift", False, 1)
+        assert isinstance(line.tick(), str)
+    line.judge("feature_drift", False, 1, NOW + timedelta(hours=1))
+    assert requested(line.tick())
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_tried_again(factory: Factory, tmp_path: Any) -> None:
+    line = with_policy(factory, tmp_path, timeout="1m", backoff="1m")
+    promote(line.lake, "delay", 1)
+    line.judge("feature_drift", False, 1)
+    run = line.start_run(requested(line.tick()), dg.DagsterRunStatus.STARTED)
+    line.claim(run)
+    history = line.stores.ledger.history("delay")
+    overdue = [replace(entry, next_step_at_utc=datetime.now(UTC)) for entry in history.of_line("delay")]
+    assert line.stores.ledger.write(overdue, history.sequence)
+    line.tick()
+    assert [entry.state for entry in line.entries()][-1] == "expired"
+    assert factory.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
+
+
+def test_a_second_run_of_one_request_has_nothing_to_do(factory: Factory) -> None:
+    """As two daemons would launch it."""
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    first, second = (factory.start_run(request, dg.DagsterRunStatus.STARTED) for _ in range(2))
+    factory.claim(first)
+    factory.claim(first)
+    with pytest.raises(RequestClosedError, match=first.run_id):
+        factory.claim(second)
+    factory.resolve(first, "kept_champion")
+    with pytest.raises(RequestClosedError, match="is closed"):
+        factory.claim(second)
+
+
+def test_a_retrain_by_hand_goes_through_the_ledger_and_answers_what_was_open(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    lost = factory.start_run(requested(factory.tick()), dg.DagsterRunStatus.CANCELED)
+    factory.tick()
+    by_hand = factory.instance.add_run(dg.DagsterRun("delay__retrain", dg_run_id(), status=dg.DagsterRunStatus.STARTED))
+    factory.resolve(by_hand, "promoted", version=2)
+    answers = {entry.cause.trigger: entry.run_id for entry in factory.entries() if entry.state == "promoted"}
+    assert answers == {"feature_drift": by_hand.run_id, "by_hand": by_hand.run_id}
+    assert lost.run_id != by_hand.run_id
+
+
+def test_a_run_started_again_from_the_ui_is_started_by_hand(factory: Factory) -> None:
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    again = dg.RunRequest(tags={**request.tags, "dagster/parent_run_id": "x"})
+    run = factory.start_run(again, dg.DagsterRunStatus.STARTED)
+    assert claimant_of("delay", run, ()).run_key == ""

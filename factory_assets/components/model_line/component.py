@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_string
 
 from factory_assets.components.budget import find_budget
 from factory_assets.components.calendar import build_partitions, find_calendar
@@ -40,6 +41,9 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
             if name not in known:
                 listed = ", ".join(known) or "none"
                 problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: there are {listed}"))
+        schedule = spec.retrain.schedule
+        if schedule is not None and not is_valid_cron_string(schedule):
+            problems.append(Problem(file, 1, "retrain.schedule", f"{schedule!r} is no cron: five fields, as in '0 3 * * 1'"))
         return problems
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.scheduler.instigation import SensorInstigatorData
+from dagster._utils.schedules import reverse_cron_string_iterator
 
 from factory_assets.components.ledger_asset import show_ledger
 from factory_assets.components.model_line.check_history import read_failed_checks
@@ -35,7 +36,7 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import IN_FLIGHT, LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
 from factory_assets.core.incidents import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
-from factory_assets.lines.retrain_situation import read_capacity, read_price, read_serving
+from factory_assets.lines.retrain_situation import read_capacity, read_due, read_price, read_serving
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
@@ -116,6 +117,7 @@ def decide(
     serving = read_serving(stores)
     history = _without_silent_lines(instance, spec.name, history, wall_now)
     failed = read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm)
+    failed += read_due(stores, history, serving, newest_instant, (now, wall_now))
     failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
     situation = Situation(
         line=spec.name,
@@ -147,6 +149,12 @@ def _with_entries(
 ) -> tuple[Iterable[LedgerEntry], RetrainDecision]:
     decision = decide(instance, stores, budget, history, now)
     return decision.entries, decision
+
+
+def newest_instant(cron: str, now: datetime) -> datetime:
+    """The newest instant of `cron`, read in UTC, that is not after `now`."""
+    # Going back, an instant at the very end counts as passed.
+    return next(reverse_cron_string_iterator(now.timestamp() + 1e-3, cron, "UTC")).astimezone(UTC)
 
 
 def _without_silent_lines(

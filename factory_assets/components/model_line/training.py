@@ -14,6 +14,7 @@ from factory_assets.components.model_line.retrain_runs import answer_request, cl
 from factory_assets.components.naming import (
     CAUSE_TAG,
     ON_RETRAIN,
+    STRATEGY_TAG,
     line_tags,
     models_key,
     predictions_key,
@@ -24,6 +25,7 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
 from factory_assets.core.plots import image_markdown
+from factory_assets.lines.retrain_situation import apply_strategy
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import TrainingOutcome, train_line
@@ -87,7 +89,7 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
     def models(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.MaterializeResult[Any]:
-        stores = open_stores(spec, lake, mlflow)
+        stores = open_stores(apply_strategy(spec, context.run.tags.get(STRATEGY_TAG)), lake, mlflow)
         now = clock.open().now()
         claimant = claimant_of(spec.name, context.run, ())
         claim_request(stores, claimant, now)
