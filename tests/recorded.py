@@ -3,9 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from factory_assets.contracts.reports import Evaluation, PromotionDecision
-from factory_assets.storage.delta import Lake
+import pyarrow as pa
+
+from factory_assets.contracts.fleet import NodeDecision
+from factory_assets.contracts.reports import Evaluation
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake
 from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion, ModelVersions
+from factory_assets.storage.predictions import Provenance
 
 TRAINED = datetime(2013, 5, 1, 14, tzinfo=UTC)
 _EVALUATION = Evaluation("roc_auc", 500, {"roc_auc": 0.7}, {"roc_auc": 0.5}, {"roc_auc": 0.6})
@@ -36,12 +40,35 @@ def build_version(line: str, version: int) -> ModelVersion:
     )
 
 
-def promote(lake: Lake, line: str, version: int, now: datetime = TRAINED) -> ModelVersion:
+def decide(versions: ModelVersions, version: ModelVersion, promote: bool, now: datetime = TRAINED) -> None:
+    """Records the gate's decision on one segment's version: promoted it serves, and else what served goes on."""
+    before = versions.standing(version.line)
+    standing = before.segments.get(version.segment)
+    serves = promote or (standing is not None and standing.serves)
+    champion_value = None if standing is None else 0.6
+    reason = "better" if promote else "no better"
+    decision = NodeDecision(version.segment, "fitted", promote, serves, reason, 0.7, champion_value, None)
+    versions.decide(before, version.version, [(decision, version.cycle)], now, "run")
+
+
+def promote(lake: Lake, line: str, version: int, now: datetime = TRAINED, segment: str = ONLY_SEGMENT) -> ModelVersion:
     """Records a version and makes it champion."""
     versions = ModelVersions(lake)
-    champion = versions.champion(line)
-    recorded = replace(build_version(line, version), trained_at_utc=now)
-    versions.record(recorded)
-    decision = PromotionDecision(True, "better", 0.7, None)
-    versions.decide(recorded, champion.version if champion else None, decision, now, "run")
+    recorded = replace(build_version(line, version), trained_at_utc=now, segment=segment)
+    versions.record([recorded])
+    decide(versions, recorded, promote=True, now=now)
     return recorded
+
+
+def credit(rows: int, version: int, now: datetime, feature_set_version: int) -> Provenance:
+    """Rows that were all scored by one version of the model of all rows."""
+    segment = pa.repeat(pa.scalar(ONLY_SEGMENT), rows)
+    return Provenance(
+        segment=segment,
+        model_segment=segment,
+        model_version=pa.repeat(pa.scalar(version, pa.int64()), rows),
+        trained_until_utc=pa.repeat(pa.scalar(now, UTC_TIMESTAMP), rows),
+        feature_set_version=feature_set_version,
+        scored_at_utc=now,
+        run_id="run",
+    )

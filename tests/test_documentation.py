@@ -21,9 +21,10 @@ from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.costs import Cost, Usage, Work
 from factory_assets.contracts.declarations import read_declaration
+from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.reports import Evaluation, PromotionDecision
+from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.artefacts import unpickle_model
@@ -45,6 +46,7 @@ from factory_assets.storage.incidents import INCIDENTS
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
 from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
+from tests.recorded import decide
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -247,10 +249,8 @@ def data_folder(tmp_path: Path) -> Path:
     lake = Lake(str(tmp_path / "lake"))
     versions = ModelVersions(lake)
     for number, value in ((1, 0.71), (2, 0.78), (3, 0.74)):
-        versions.record(a_version(number, value))
-        promote = number != 3
-        before = number - 1 or None
-        versions.decide(a_version(number, value), before, PromotionDecision(promote, "", value, None), NOON, "run")
+        versions.record([a_version(number, value)])
+        decide(versions, a_version(number, value), promote=number != 3)
     verdict = {"line": "arrival_delay", "champion_version": 1, "evaluated_at_utc": NOON}
     verdicts = [{**verdict, "check": f"check_{number}", "passed": number > 0} for number in range(4)]
     lake.upsert(CHECK_RESULTS, rows(CHECK_RESULTS, verdicts))
@@ -381,9 +381,11 @@ def declare(old: str, new: str) -> Callable[[Path], object]:
 
 def decide_too_late(folder: Path) -> object:
     versions = ModelVersions(Lake(str(folder / "lake")))
-    for number, before in ((1, None), (2, 1), (3, 1)):
-        versions.record(a_version(number, 0.7))
-        versions.decide(a_version(number, 0.7), before, PromotionDecision(True, "", 0.7, None), NOON, "run")
+    before = versions.standing("arrival_delay")
+    decision = NodeDecision("all", "fitted", True, True, "", 0.7, None, None)
+    for number in (1, 2):
+        versions.record([a_version(number, 0.7)])
+        versions.decide(before, number, [(decision, "")], NOON, "run")
     return None
 
 

@@ -77,6 +77,16 @@ def models_key(line: str) -> dg.AssetKey:
     return dg.AssetKey([line, "models"])
 
 
+def segments_key(line: str) -> dg.AssetKey:
+    """The asset that shows the segments of a fleet, a partition each."""
+    return dg.AssetKey([line, "segments"])
+
+
+def segment_partitions(line: str) -> str:
+    """The name of a fleet's dynamic partitions."""
+    return f"{line}__segments"
+
+
 def predictions_key(line: str) -> dg.AssetKey:
     """The asset of a line's predictions."""
     return dg.AssetKey([line, "predictions"])

@@ -7,13 +7,13 @@ and in which order changes nothing.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, extra_estimators
+from factory_assets.contracts.fleet import SegmentOutcome
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.artefacts import (
@@ -40,9 +40,6 @@ from factory_assets.core.time_split import (
 )
 from factory_assets.core.training import TrainedModel, fit_and_evaluate, name_features
 
-# `scored` asked only for the reigning model's scores; `failed` is the only one that a rerun mends.
-Outcome = Literal["fitted", "scored", "too_small", "single_class", "failed"]
-
 
 @dataclass(frozen=True)
 class FitJob:
@@ -61,9 +58,12 @@ class FitJob:
 
 @dataclass(frozen=True)
 class ReigningModel:
-    """The model that serves until now, as it lies in its file; it is unpickled only if the hash is right."""
+    """The model that is champion until now, as it lies in its file; it is unpickled only if the hash is right.
 
-    packed: PackedModel
+    `packed` is None when the file is gone.
+    """
+
+    packed: PackedModel | None
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
 
@@ -88,11 +88,11 @@ class SegmentResult:
 
     Scores are float64, one a row of the segment's holdout and then of its exam, in the order of the table; they are None
     where no model gave any. `trained` and `model` are there when the outcome is `fitted`. `reigning` is the reigning
-    model's evaluation on the same holdout; None without one that could be loaded.
+    model's evaluation on the same holdout, without a value when it could not be loaded.
     """
 
     segment: str
-    outcome: Outcome
+    outcome: SegmentOutcome
     reason: str = ""
     trained: TrainedModel | None = None
     model: PackedModel | None = None
@@ -159,20 +159,24 @@ def split_segment(spec: ModelLineSpec, frame: pd.DataFrame, holdout_until_utc: d
     return cut_by_time(frame, spec.as_of, validation.holdout, validation.window, holdout_until_utc, spec.exam_span)
 
 
+def say_too_small(spec: ModelLineSpec, rows: int) -> str:
+    """Why a segment of `rows` training rows has no model of its own."""
+    return f"{rows} training rows, and segments.min_rows is {spec.segments.min_rows}"
+
+
 def _check_segment(split: TimeSplit, spec: ModelLineSpec) -> None:
     if len(split.train) < spec.segments.min_rows:
-        raise TooFewRowsError(
-            f"{len(split.train)} training rows before {split.cut_utc.isoformat()}, and segments.min_rows is"
-            f" {spec.segments.min_rows}"
-        )
+        raise TooFewRowsError(say_too_small(spec, len(split.train)))
     check_classes(split)
 
 
 def _score_reigning(job: FitJob, split: TimeSplit, task: SegmentTask) -> SegmentResult:
     """The reigning model on the holdout and the exam; no scores when it cannot be loaded, for then it protects nothing."""
-    result = SegmentResult(task.node.segment, "scored")
-    reigning = task.reigning
-    if reigning is None or not set(reigning.numeric + reigning.categorical) <= set(split.holdout.columns):
+    result, reigning = SegmentResult(task.node.segment, "scored"), task.reigning
+    if reigning is None:
+        return result
+    result = replace(result, reigning=Evaluation(job.spec.metric, len(split.holdout), {}, {}, {}))
+    if reigning.packed is None or not set(reigning.numeric + reigning.categorical) <= set(split.holdout.columns):
         return result
     try:
         raw = unpack_payload(reigning.packed, task.node.segment)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 LABEL = "label"
+NEITHER, TRAIN, HOLDOUT, EXAM = 0, 1, 2, 3
 
 
 class TrainingDataError(ValueError):
@@ -41,17 +43,39 @@ def cut_by_time(
     Raises:
         ValueError: for a naive `now`, or null labels or times.
     """
-    if now.tzinfo is None:
-        raise ValueError("now must be timezone-aware")
     moments = pd.to_datetime(frame[as_of], utc=True)
     if moments.isna().any() or frame[LABEL].isna().any():
         raise ValueError(f"every labelled row needs {as_of!r} and {LABEL!r}: drop the rows without one first")
+    parts = mark_parts(moments, holdout, window, now, exam)
+    return TimeSplit(frame[parts == TRAIN], frame[parts == HOLDOUT], now - holdout, frame[parts == EXAM])
+
+
+def mark_parts(
+    moments: pd.Series, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
+) -> np.ndarray:
+    """To which part of time each row belongs: TRAIN, HOLDOUT, EXAM, or NEITHER (the future, and before the window).
+
+    Args:
+        moments: timezone-aware.
+        holdout: span back from `now` that no fit sees, the exam included.
+        window: span of the training rows, back from the cut; None takes all.
+        now: factory time, timezone-aware.
+        exam: span back from `now`.
+
+    Returns:
+        int8, one a row.
+
+    Raises:
+        ValueError: for a naive `now`.
+    """
+    if now.tzinfo is None:
+        raise ValueError("now must be timezone-aware")
     cut = now - holdout
-    seen = moments <= cut
+    parts = np.where(moments > now - exam, EXAM, np.where(moments > cut, HOLDOUT, TRAIN)).astype(np.int8)
+    parts[moments > now] = NEITHER
     if window is not None:
-        seen &= moments > cut - window
-    newest, examined = (moments > cut) & (moments <= now), moments > now - exam
-    return TimeSplit(frame[seen], frame[newest & ~examined], cut, frame[newest & examined])
+        parts[moments <= cut - window] = NEITHER
+    return parts
 
 
 def check_rows(split: TimeSplit, min_rows: int) -> None:

@@ -1,44 +1,84 @@
-"""Scores whole days with the champion."""
+"""Scores whole days with the models that serve, each row by its segment's own or by the nearest parent's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
-from factory_assets.lines.serving import load_model
+from factory_assets.core.fleet_scoring import FleetScores, score_fleet
+from factory_assets.lines.serving import ServingFleet, open_fleet
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.delta import UTC_TIMESTAMP
 from factory_assets.storage.predictions import Provenance
 
 
 @dataclass(frozen=True)
 class ScoringOutcome:
-    """What was written: rows, the mean score, and the versions behind them."""
+    """What was written: rows, the mean score, and the versions behind them.
+
+    `model_version` is the newest version of the line that changed what serves, `by_parent` counts the rows that a parent of
+    their segment scored, and `unserved` those that no model did.
+    """
 
     rows: int
     mean_score: float | None
     model_version: int
+    by_parent: int
+    unserved: int
     feature_set_version: int
     table_version: int
 
 
 def score_days(stores: LineStores, days: Sequence[date], timezone: str, now: datetime, run_id: str) -> ScoringOutcome | None:
-    """Writes the predictions of consecutive `days` of `timezone`, replacing what they had; None without a champion."""
-    champion = stores.versions.champion(stores.spec.name)
-    if champion is None:
+    """Writes the predictions of consecutive `days` of `timezone`, replacing what they had; None when nothing serves yet."""
+    standing = stores.versions.standing(stores.spec.name)
+    fleet = open_fleet(stores, standing)
+    if not fleet.champions:
         return None
     feature_set = stores.training_sets.pin_features()
-    features = [*champion.numeric, *champion.categorical]
+    features = sorted({name for model in fleet.models.values() for name in (*model.numeric, *model.categorical)})
     zone = ZoneInfo(timezone)
     start = datetime.combine(min(days), time(), zone).astimezone(UTC)
     end = datetime.combine(max(days) + timedelta(days=1), time(), zone).astimezone(UTC)
     # Rows later than the factory's now do not exist yet, whatever the landed files say.
     rows = stores.predictions.read_features(feature_set, features, start, min(end, now), timezone)
     with threadpool_limits(limits=1):
-        scores = load_model(stores, champion).predict(rows.to_pandas())
-    provenance = Provenance(champion.version, champion.trained_until_utc, feature_set.version, now, run_id)
-    table_version = stores.predictions.write(rows, pa.array(scores, pa.float64()), days, provenance)
-    mean = float(scores.mean()) if len(scores) else None
-    return ScoringOutcome(rows.num_rows, mean, champion.version, feature_set.version, table_version)
+        scored = score_fleet(rows, stores.spec.levels, fleet.models, fleet.load, stores.spec.task)
+    provenance = _credit(scored, fleet, feature_set.version, now, run_id)
+    scores = pa.array(scored.scores, pa.float64(), from_pandas=True)
+    table_version = stores.predictions.write(rows, scores, days, provenance)
+    served = scored.servers >= 0
+    by_parent = pc.sum(pc.not_equal(provenance.segment, provenance.model_segment)).as_py() or 0
+    return ScoringOutcome(
+        rows=rows.num_rows,
+        mean_score=float(scored.scores[served].mean()) if served.any() else None,
+        model_version=standing.serving_version,
+        by_parent=int(by_parent),
+        unserved=int(np.count_nonzero(~served)),
+        feature_set_version=feature_set.version,
+        table_version=table_version,
+    )
+
+
+def _credit(scored: FleetScores, fleet: ServingFleet, feature_set_version: int, now: datetime, run_id: str) -> Provenance:
+    """Which model scored each row."""
+    champions = [fleet.champions[model.segment] for model in scored.models]
+    place = pa.array(scored.servers, mask=scored.servers < 0)
+
+    def of_each(values: list[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(place)
+
+    return Provenance(
+        segment=scored.segments.dictionary_decode(),
+        model_segment=of_each([champion.segment for champion in champions], pa.string()),
+        model_version=of_each([champion.version for champion in champions], pa.int64()),
+        trained_until_utc=of_each([champion.trained_until_utc for champion in champions], UTC_TIMESTAMP),
+        feature_set_version=feature_set_version,
+        scored_at_utc=now,
+        run_id=run_id,
+    )

@@ -1,17 +1,19 @@
-"""From a recorded version to scores: the hash is checked, then the one predict path runs."""
+"""From recorded versions to scores: the hash is checked, then the one predict path runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import Task
-from factory_assets.core.artefacts import unpack_model, unpickle_model
+from factory_assets.core.artefacts import Bundle, CorruptArtefactError, PackedModel, unpickle_model
+from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.core.prediction import predict_scores
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.model_versions import ModelVersion
+from factory_assets.storage.artefact_store import ArtefactMissingError, ArtefactStore
+from factory_assets.storage.model_versions import Champion, LineStanding, ModelVersion
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,93 @@ def load_model(stores: LineStores, version: ModelVersion) -> LoadedModel:
 
     Raises:
         UntrustedArtefactError: when the file's hash is not the one recorded.
-        ArtefactMissingError: when the file is gone.
+        ArtefactMissingError: when the file is gone, or was never kept.
     """
-    blob = stores.artefacts.read(version.artefact_path)
-    model = unpickle_model(unpack_model(blob, version.segment), version.artefact_sha256)
-    return LoadedModel(version, model, stores.spec.task)
+    raw = Bundles(stores.artefacts).raw(version.artefact_path, version.artefact_sha256)
+    return LoadedModel(version, unpickle_model(raw, version.artefact_sha256), stores.spec.task)
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """Model files, each read at most once. `newest` holds the bytes of every model that serves, unchanged ones included."""
+
+    store: ArtefactStore
+    newest: str = ""
+    _read: dict[str, Bundle | None] = field(default_factory=dict)
+
+    def holds(self, path: str, sha256: str) -> bool:
+        """Whether the bytes of a model can be had; they are not looked at."""
+        return self._find(path, sha256) is not None
+
+    def packed(self, path: str, sha256: str) -> PackedModel | None:
+        """A model as it lies in its file, for another file or a worker; None when it is gone."""
+        bundle = self._find(path, sha256)
+        return None if bundle is None else bundle.packed(sha256, sha256)
+
+    def raw(self, path: str, sha256: str) -> bytes:
+        """The bytes of a model, unchecked.
+
+        Raises:
+            ArtefactMissingError: when neither the newest file nor its own has it.
+            CorruptArtefactError: when the file is damaged.
+        """
+        bundle = self._find(path, sha256)
+        if bundle is None:
+            self.store.read(path)  # says which file is gone
+            raise ArtefactMissingError(f"the model file {path} has no model {sha256}: retrain the line")
+        return bundle.raw(sha256)
+
+    def _find(self, path: str, sha256: str) -> Bundle | None:
+        for name in dict.fromkeys(filter(None, (self.newest, path))):
+            bundle = self._open(name)
+            if bundle is not None and sha256 in bundle:
+                return bundle
+        return None
+
+    def _open(self, name: str) -> Bundle | None:
+        if name not in self._read:
+            try:
+                self._read[name] = Bundle(self.store.read(name))
+            except (ArtefactMissingError, CorruptArtefactError):
+                self._read[name] = None
+        return self._read[name]
+
+
+@dataclass(frozen=True)
+class ServingFleet:
+    """What serves a line now, loaded when a row needs it."""
+
+    champions: Mapping[str, Champion]
+    bundles: Bundles
+    _loaded: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, ServingModel]:
+        """The serving models, as scoring takes them."""
+        return {segment: serving_model(champion) for segment, champion in self.champions.items()}
+
+    def load(self, model: ServingModel) -> Any:
+        """The fitted model.
+
+        Raises:
+            UntrustedArtefactError: when the bytes' hash is not the one recorded.
+            ArtefactMissingError: when the file is gone.
+        """
+        if model.sha256 not in self._loaded:
+            raw = self.bundles.raw(self.champions[model.segment].artefact_path, model.sha256)
+            self._loaded[model.sha256] = unpickle_model(raw, model.sha256)
+        return self._loaded[model.sha256]
+
+
+def open_fleet(stores: LineStores, standing: LineStanding) -> ServingFleet:
+    """The models that serve by `standing`; nothing is read yet."""
+    newest = stores.cycles.newest(standing.line, standing.sequence)
+    return ServingFleet(standing.serving, Bundles(stores.artefacts, newest.artefact_path if newest else ""))
+
+
+def serving_model(champion: Champion) -> ServingModel:
+    """A champion as scoring takes it."""
+    return ServingModel(champion.segment, champion.artefact_sha256, champion.numeric, champion.categorical)
 
 
 def flatten(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:

@@ -12,18 +12,25 @@ from factory_assets.storage.mlflow_registry import MlflowRegistry
 from factory_assets.storage.model_versions import ModelVersions
 from factory_assets.storage.predictions import Predictions
 from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.training_cycles import TrainingCycles
 from factory_assets.storage.training_sets import TrainingSets
 
 
 @dataclass(frozen=True)
 class LineStores:
-    """One line's view of the lake, the artefacts and MLflow; `sources` are those that its tables are built from."""
+    """One line's view of the lake, the artefacts and MLflow, and where its fleet is fitted.
+
+    `sources` are those that its tables are built from. `workers` absent: one a core. `ray_address`: of the running
+    cluster, for a line with `executor: ray`.
+    """
 
     spec: ModelLineSpec
     lake: Lake
     artefacts: ArtefactStore
     registry: MlflowRegistry
     sources: tuple[str, ...] = ()
+    workers: int | None = None
+    ray_address: str | None = None
 
     @property
     def training_sets(self) -> TrainingSets:
@@ -39,6 +46,11 @@ class LineStores:
     def versions(self) -> ModelVersions:
         """Model versions and promotions."""
         return ModelVersions(self.lake)
+
+    @property
+    def cycles(self) -> TrainingCycles:
+        """The record of training cycles."""
+        return TrainingCycles(self.lake)
 
     @property
     def ledger(self) -> RetrainLedger:

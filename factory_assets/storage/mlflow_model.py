@@ -1,34 +1,51 @@
 """The code of the pyfunc that MLflow loads: a bundle of models, scored through the factory's one predict path.
 
 MLflow runs this file when somebody loads a model of the factory; it is logged as code, so that nothing of the class itself
-is pickled. The bundle is read only if its SHA-256 is the one recorded in the model's own metadata at training.
+is pickled. Beside it lie the bundle and the list of what serves; the list is read only if its SHA-256 is the one in the
+model's own metadata, and a model only if its SHA-256 is the one in the list.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from factory_assets.core.artefacts import unpack_model, unpickle_model
-from factory_assets.core.prediction import predict_scores
+from factory_assets.core.artefacts import Bundle, UntrustedArtefactError, digest, unpickle_model
+from factory_assets.core.fleet_scoring import ServingModel, score_fleet
 
 
 class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
-    """Scores a frame of raw feature columns: the positive class's probability, or the predicted value."""
+    """Scores a frame of key and feature columns: the positive class's probability, or the predicted value.
+
+    Of a fleet each row is scored by the model that serves its segment; NaN where none does.
+    """
 
     def load_context(self, context: Any) -> None:
-        """Reads the one model out of the bundle, after its hash was checked."""
-        self.settings: dict[str, Any] = context.model_config
-        bundle = Path(context.artifacts["bundle"]).read_bytes()
-        self.model = unpickle_model(unpack_model(bundle, self.settings["segment"]), self.settings["model_sha256"])
+        """Reads the list of what serves and the bundle's index; models are unpickled when a row needs them."""
+        listed = Path(context.artifacts["serving"]).read_bytes()
+        if digest(listed) != context.model_config["serving_sha256"]:
+            raise UntrustedArtefactError("the list of serving models is not the one that was recorded at training")
+        self.settings: dict[str, Any] = json.loads(listed)
+        kinds = [(tuple(numeric), tuple(categorical)) for numeric, categorical in self.settings["kinds"]]
+        self.serving = {
+            segment: ServingModel(segment, sha256, *kinds[kind]) for segment, sha256, kind in self.settings["models"]
+        }
+        self.bundle = Bundle(Path(context.artifacts["bundle"]).read_bytes())
+        self.loaded: dict[str, Any] = {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
         """Returns float64 scores, one a row."""
-        return predict_scores(
-            self.model, model_input, self.settings["numeric"], self.settings["categorical"], self.settings["task"]
-        )
+        table = pa.Table.from_pandas(model_input, preserve_index=False)
+        return score_fleet(table, self.settings["levels"], self.serving, self._load, self.settings["task"]).scores
+
+    def _load(self, model: ServingModel) -> Any:
+        if model.sha256 not in self.loaded:
+            self.loaded[model.sha256] = unpickle_model(self.bundle.raw(model.sha256), model.sha256)
+        return self.loaded[model.sha256]
 
 
 mlflow.models.set_model(BundledModel())

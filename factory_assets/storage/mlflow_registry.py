@@ -1,9 +1,10 @@
 """The window: what the factory shows of its models in MLflow. The truth lies in Delta, and is written there first."""
 
+import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from factory_assets.core.artefacts import digest
+from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.storage.delta import PinnedTable
 
 if TYPE_CHECKING:
@@ -28,7 +31,10 @@ _REQUIRED = ("scikit-learn", "pandas", "mlflow", "factory-assets")
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """All that MLflow shall show of one training: numbers, pictures, pinned inputs, and the artefact."""
+    """All that MLflow shall show of one training: numbers, pictures, pinned inputs, and the artefact.
+
+    `pictures` are files by name; `serving` lists what serves, see `serving_list`.
+    """
 
     line: str
     cycle: str
@@ -38,7 +44,7 @@ class TrainingRecord:
     pictures: Mapping[str, bytes]
     inputs: Sequence[tuple[PinnedTable, str]]
     bundle: bytes
-    model_config: Mapping[str, Any]
+    serving: bytes
     example: pd.DataFrame
     example_scores: np.ndarray
     description: str = ""
@@ -46,10 +52,15 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered model version and the run that made it."""
+    """A registered model version, the run that made it, and MLflow's address of its files.
+
+    `is_new` is false when the cycle was registered before, by a process that did not come to its end.
+    """
 
     version: int
     run_id: str
+    source: str
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,9 @@ class MlflowRegistry:
 
     def _find_version(self, client: "MlflowClient", line: str, cycle: str) -> RegisteredVersion | None:
         found = client.search_model_versions(f"name = '{line}' and tags.`{CYCLE_TAG}` = '{cycle}'")
-        return RegisteredVersion(int(found[0].version), str(found[0].run_id)) if found else None
+        if not found:
+            return None
+        return RegisteredVersion(int(found[0].version), str(found[0].run_id), str(found[0].source), is_new=False)
 
     @contextmanager
     def _run(self, client: "MlflowClient", experiment_id: str, record: TrainingRecord) -> Iterator[str]:
@@ -151,13 +164,14 @@ class MlflowRegistry:
         import mlflow
 
         with tempfile.TemporaryDirectory() as folder:
-            bundle = Path(folder) / "models.bundle"
+            bundle, serving = Path(folder) / "models.bundle", Path(folder) / "serving.json"
             bundle.write_bytes(record.bundle)
+            serving.write_bytes(record.serving)
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("mlflow_model.py")),
-                artifacts={"bundle": str(bundle)},
-                model_config=dict(record.model_config),
+                artifacts={"bundle": str(bundle), "serving": str(serving)},
+                model_config={"serving_sha256": digest(record.serving)},
                 signature=mlflow.models.infer_signature(record.example, record.example_scores),
                 pip_requirements=[f"{name}=={package_version(name)}" for name in _REQUIRED],
             )
@@ -175,18 +189,34 @@ class MlflowRegistry:
             mlflow.log_input(dataset, context=context, tags={"delta_version": str(table.version)})
 
     def _register(self, client: "MlflowClient", record: TrainingRecord, source: str, run_id: str) -> RegisteredVersion:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.create_registered_model(record.line, description=record.description)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        create_registered_model(client, record.line, {"factory.line": record.line}, record.description)
         tags = {CYCLE_TAG: record.cycle, **record.tags}
         version = client.create_model_version(
             record.line, source, run_id, tags=tags, model_id=source.removeprefix("models:/")
         )
-        return RegisteredVersion(int(version.version), run_id)
+        return RegisteredVersion(int(version.version), run_id, source, is_new=True)
+
+
+def serving_list(levels: Sequence[Sequence[str]], task: str, models: Iterable[ServingModel]) -> bytes:
+    """What the pyfunc reads of the models that serve: key columns, task, and each model's segment, hash and features."""
+    kinds: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
+    listed = [
+        [model.segment, model.sha256, kinds.setdefault((model.numeric, model.categorical), len(kinds))]
+        for model in sorted(models, key=lambda model: model.segment)
+    ]
+    content = {"levels": levels, "task": task, "kinds": list(kinds), "models": listed}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def create_registered_model(client: "MlflowClient", name: str, tags: Mapping[str, str], description: str) -> None:
+    """Creates a registered model, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, tags=dict(tags), description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _metric(name: str, value: float) -> Any:

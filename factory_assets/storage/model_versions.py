@@ -1,13 +1,15 @@
 """The one writer of `ops/model_versions` and `ops/promotions`: the truth about models, of which MLflow is the window."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from factory_assets.contracts.reports import Evaluation, PromotionDecision
+from factory_assets.contracts.fleet import NodeDecision, SegmentOutcome
+from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.segments import ALL
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 
@@ -54,11 +56,16 @@ PROMOTIONS = TableSpec(
             ("segment", pa.string()),
             ("sequence", pa.int64()),
             ("version", pa.int64()),
+            ("cycle", pa.string()),
+            ("outcome", pa.string()),
             ("champion_before", pa.int64()),
             ("promoted", pa.bool_()),
+            ("serves", pa.bool_()),
+            ("changed", pa.bool_()),
             ("reason", pa.string()),
             ("challenger_value", pa.float64()),
             ("champion_value", pa.float64()),
+            ("parent_value", pa.float64()),
             ("decided_at_utc", UTC_TIMESTAMP),
             ("dagster_run_id", pa.string()),
         ]
@@ -69,7 +76,10 @@ PROMOTIONS = TableSpec(
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One trained model of one segment: where its bytes lie, their hash, and all that its training saw."""
+    """One trained model of one segment: where its bytes lie, their hash, and all that its training saw.
+
+    `artefact_path` is empty for a challenger of a fleet that never served: its bytes are not kept.
+    """
 
     line: str
     segment: str
@@ -93,6 +103,56 @@ class ModelVersion:
     dagster_run_id: str
 
 
+@dataclass(frozen=True)
+class Champion:
+    """What is needed to load and to credit a segment's champion; the light part of its `ModelVersion`."""
+
+    segment: str
+    version: int
+    trained_until_utc: datetime
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    artefact_path: str
+    artefact_sha256: str
+
+
+@dataclass(frozen=True)
+class SegmentStanding:
+    """How one segment stands: its last outcome with the fingerprint it was of, and whether its champion serves it."""
+
+    cycle: str
+    outcome: SegmentOutcome
+    serves: bool
+    champion: Champion | None
+
+
+@dataclass(frozen=True)
+class LineStanding:
+    """All that was decided on a line so far. `sequence` numbers the last decision: what comes next builds on it.
+
+    `serving_version` is the newest version of the line that changed what serves, 0 before any did.
+    """
+
+    line: str
+    sequence: int = 0
+    serving_version: int = 0
+    segments: Mapping[str, SegmentStanding] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the record of every champion that serves is there."""
+        return all(standing.champion is not None for standing in self.segments.values() if standing.serves)
+
+    @property
+    def serving(self) -> dict[str, Champion]:
+        """The champions that serve, by segment; a segment that is not here is served by its nearest parent that is."""
+        return {
+            segment: standing.champion
+            for segment, standing in self.segments.items()
+            if standing.serves and standing.champion is not None
+        }
+
+
 class PromotionConflictError(RuntimeError):
     """Somebody else decided on this line meanwhile; the decision has to be taken again on what is there now."""
 
@@ -104,27 +164,30 @@ class ModelVersions:
     lake: Lake
 
     def find_cycle(self, line: str, cycle: str) -> ModelVersion | None:
-        """The version that this training cycle already gave, if it did."""
+        """The version that this training gave already, if it did."""
         rows = self.lake.rows(MODEL_VERSIONS, "line = ? and cycle = ?", [line, cycle])
         return _from_row(rows[0]) if rows else None
 
-    def get(self, line: str, version: int) -> ModelVersion:
-        """One version of a line.
+    def get(self, line: str, version: int, segment: str = ONLY_SEGMENT) -> ModelVersion:
+        """One version of a segment.
 
         Raises:
             LookupError: when it was never recorded.
         """
-        rows = self.lake.rows(MODEL_VERSIONS, "line = ? and version = ?", [line, version])
+        rows = self.lake.rows(MODEL_VERSIONS, "line = ? and version = ? and segment = ?", [line, version, segment])
         if not rows:
-            raise LookupError(f"model line {line!r} has no recorded version {version}")
+            raise LookupError(f"model line {line!r} has no recorded version {version} of segment {segment!r}")
         return _from_row(rows[0])
 
-    def record(self, version: ModelVersion) -> None:
-        """Writes one version; writing it twice changes nothing."""
-        self.lake.upsert(MODEL_VERSIONS, pa.Table.from_pylist([_to_row(version)], schema=MODEL_VERSIONS.schema))
+    def record(self, versions: Sequence[ModelVersion]) -> None:
+        """Writes versions in one commit; writing them twice changes nothing."""
+        if not versions:
+            return
+        rows = pa.Table.from_pylist([_to_row(v) for v in versions], schema=MODEL_VERSIONS.schema)
+        self.lake.upsert(MODEL_VERSIONS, rows)
 
     def champion(self, line: str, segment: str = ONLY_SEGMENT) -> ModelVersion | None:
-        """The version that serves now: the last promoted one."""
+        """The segment's champion: its last promoted version, whether or not it serves (see `standing`)."""
         promotions, versions = self.lake.find(PROMOTIONS.name), self.lake.find(MODEL_VERSIONS.name)
         if promotions is None or versions is None:
             return None
@@ -137,47 +200,127 @@ class ModelVersions:
         ).to_pylist()
         return _from_row(found[0]) if found else None
 
+    def standing(self, line: str) -> LineStanding:
+        """Every segment's state after the last decision, in one query."""
+        promotions, versions = self.lake.find(PROMOTIONS.name), self.lake.find(MODEL_VERSIONS.name)
+        if promotions is None or versions is None:
+            return LineStanding(line)
+        rows = self.lake.query(_STANDING_SQL, [line, line], versions=versions, promotions=promotions).to_pylist()
+        return LineStanding(
+            line,
+            sequence=max((row["sequence"] for row in rows), default=0),
+            serving_version=max((row["changed_version"] or 0 for row in rows), default=0),
+            segments={row["segment"]: _to_standing(row) for row in rows},
+        )
+
     def promotions(self, line: str, segment: str = ONLY_SEGMENT) -> list[dict[str, Any]]:
-        """Every decision on a line, oldest first: promoted or not, with its reason."""
+        """Every decision on a segment, oldest first: promoted or not, with its reason."""
         return self.lake.rows(PROMOTIONS, "line = ? and segment = ?", [line, segment])
+
+    def decisions_on(self, line: str, version: int) -> list[dict[str, Any]]:
+        """The decisions that a version of the line brought, by segment."""
+        return self.lake.rows(PROMOTIONS, "line = ? and version = ?", [line, version])
+
+    def failed_segments(self, line: str) -> dict[str, str]:
+        """The segments whose last training failed, with the reason."""
+        rows = self.lake.rows(
+            PROMOTIONS, "line = ? qualify row_number() over (partition by segment order by sequence desc) = 1", [line]
+        )
+        return {row["segment"]: row["reason"] for row in rows if row["outcome"] == "failed"}
 
     def decide(
         self,
-        version: ModelVersion,
-        champion_before: int | None,
-        decision: PromotionDecision,
+        before: LineStanding,
+        version: int,
+        decisions: Iterable[tuple[NodeDecision, str]],
         now: datetime,
         run_id: str,
     ) -> None:
-        """Records the gate's decision; it takes effect only if the champion still is `champion_before`.
+        """Records decisions, each with the fingerprint it is of, in one commit; all take effect together or none.
+
+        They take effect only if nothing was decided on the line since `before` was read.
 
         Raises:
             PromotionConflictError: when another decision on the line came in between.
         """
-        history = self.promotions(version.line, version.segment)
-        if any(row["version"] == version.version for row in history):
-            return
-        champion_now = next((row["version"] for row in reversed(history) if row["promoted"]), None)
-        row = {
-            "line": version.line,
-            "segment": version.segment,
-            "sequence": len(history) + 1,
-            "version": version.version,
-            "champion_before": champion_before,
-            "promoted": decision.promote,
-            "reason": decision.reason,
-            "challenger_value": decision.challenger_value,
-            "champion_value": decision.champion_value,
-            "decided_at_utc": now,
-            "dagster_run_id": run_id,
-        }
-        rows = pa.Table.from_pylist([row], schema=PROMOTIONS.schema)
-        application = f"promotion:{version.line}:{version.segment}"
-        if champion_now != champion_before or not self.lake.append_once(PROMOTIONS, rows, application, len(history) + 1):
+        sequence = before.sequence + 1
+        rows = [_decision_row(before, decision, cycle, sequence, version, now, run_id) for decision, cycle in decisions]
+        table = pa.Table.from_pylist(rows, schema=PROMOTIONS.schema)
+        if not self.lake.append_once(PROMOTIONS, table, f"promotion:{before.line}", sequence):
             raise PromotionConflictError(
-                f"model line {version.line!r}: the champion changed from {champion_before} to {champion_now} while version "
-                f"{version.version} was judged. Nothing was promoted; materialize {version.line}/models again."
+                f"model line {before.line!r}: somebody else decided on it while version {version} was judged. "
+                f"Nothing was promoted; materialize {before.line}/models again."
             )
+
+
+# The last decision on each segment, and its last promoted version with what is needed to load it.
+_STANDING_SQL = """
+with decisions as (
+    select
+        segment,
+        max(sequence) as sequence,
+        max_by(cycle, sequence) as cycle,
+        max_by(outcome, sequence) as outcome,
+        max_by(serves, sequence) as serves,
+        max(version) filter (changed) as changed_version,
+        max_by(version, sequence) filter (promoted) as champion
+    from promotions
+    where line = ?
+    group by segment
+)
+
+select
+    d.*,
+    v.version,
+    v.trained_until_utc,
+    v.numeric,
+    v.categorical,
+    v.artefact_path,
+    v.artefact_sha256
+from decisions as d
+left join (select * from versions where line = ?) as v on d.segment = v.segment and d.champion = v.version
+order by d.segment
+"""
+
+
+def _to_standing(row: Mapping[str, Any]) -> SegmentStanding:
+    champion = None
+    if row["version"] is not None:
+        champion = Champion(
+            segment=row["segment"],
+            version=row["version"],
+            trained_until_utc=row["trained_until_utc"],
+            numeric=tuple(row["numeric"]),
+            categorical=tuple(row["categorical"]),
+            artefact_path=row["artefact_path"],
+            artefact_sha256=row["artefact_sha256"],
+        )
+    return SegmentStanding(row["cycle"], row["outcome"], row["serves"], champion)
+
+
+def _decision_row(
+    before: LineStanding, decision: NodeDecision, cycle: str, sequence: int, version: int, now: datetime, run_id: str
+) -> dict[str, Any]:
+    standing = before.segments.get(decision.segment)
+    champion = standing.champion if standing is not None else None
+    return {
+        "line": before.line,
+        "segment": decision.segment,
+        "sequence": sequence,
+        "version": version,
+        "cycle": cycle,
+        "outcome": decision.outcome,
+        "champion_before": champion.version if champion is not None else None,
+        "promoted": decision.promote,
+        "serves": decision.serves,
+        "changed": decision.promote or decision.serves != (standing is not None and standing.serves),
+        "reason": decision.reason,
+        "challenger_value": decision.challenger_value,
+        "champion_value": decision.champion_value,
+        "parent_value": decision.parent_value,
+        "decided_at_utc": now,
+        "dagster_run_id": run_id,
+    }
 
 
 def _to_row(version: ModelVersion) -> dict[str, Any]:
@@ -185,7 +328,7 @@ def _to_row(version: ModelVersion) -> dict[str, Any]:
     evaluation = version.evaluation
     row["metric"] = evaluation.metric
     row["value"] = evaluation.scores[evaluation.metric]
-    row["baseline_value"] = evaluation.baseline[evaluation.metric]
+    row["baseline_value"] = evaluation.baseline.get(evaluation.metric)
     row["dummy_value"] = evaluation.dummy[evaluation.metric]
     row["evaluation"] = json.dumps(asdict(evaluation))
     return row

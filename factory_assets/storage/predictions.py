@@ -15,10 +15,15 @@ DAY_COLUMN = "prediction_date"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is written beside every score."""
+    """What is written beside every score, one entry a row: the row's segment, and the model that scored it.
 
-    model_version: int
-    trained_until_utc: datetime
+    `model_segment`, `model_version` and `trained_until_utc` are null where no model serves; the score is then null too.
+    """
+
+    segment: pa.Array
+    model_segment: pa.Array
+    model_version: pa.Array
+    trained_until_utc: pa.Array
     feature_set_version: int
     scored_at_utc: datetime
     run_id: str
@@ -41,7 +46,9 @@ class Predictions:
     ) -> pa.Table:
         """Feature rows with start <= as-of < end, with their day in `timezone`, in entity order."""
         as_of = quote_identifier(self.spec.as_of)
-        columns = ", ".join(quote_identifier(c) for c in (*self.spec.row_key, *features))
+        columns = ", ".join(
+            quote_identifier(c) for c in dict.fromkeys((*self.spec.row_key, *self.spec.segment_by, *features))
+        )
         order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
         sql = (
             f"select {columns}, timezone(?, {as_of})::date as {DAY_COLUMN} from t "
@@ -56,8 +63,10 @@ class Predictions:
         scored = rows.select([*self.spec.row_key, DAY_COLUMN])
         for name, column in (
             ("score", scores),
-            ("model_version", pa.repeat(pa.scalar(provenance.model_version, pa.int64()), count)),
-            ("in_sample", pa.compute.less_equal(as_of, pa.scalar(provenance.trained_until_utc, UTC_TIMESTAMP))),
+            ("segment", provenance.segment),
+            ("model_segment", provenance.model_segment),
+            ("model_version", provenance.model_version),
+            ("in_sample", pa.compute.less_equal(as_of, provenance.trained_until_utc)),
             ("feature_set_version", pa.repeat(pa.scalar(provenance.feature_set_version, pa.int64()), count)),
             ("scored_at_utc", pa.repeat(pa.scalar(provenance.scored_at_utc, UTC_TIMESTAMP), count)),
             ("dagster_run_id", pa.repeat(pa.scalar(provenance.run_id, pa.string()), count)),

@@ -1,12 +1,13 @@
 """The one writer of `training_sets/*`: features joined to labels that were known at one instant, and nothing later."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.core.segments import segment_values
 from factory_assets.storage.delta import Lake, PinnedTable, TableSpec
 from factory_assets.storage.sql import quote_identifier
 
@@ -14,6 +15,8 @@ FEATURES_SCHEMA = "features"
 MARTS_SCHEMA = "marts"
 LABEL_COLUMN = "label"
 KNOWN_AT_COLUMN = "label_known_at_utc"
+# Arrow and DuckDB write these kinds of value alike.
+_PLAIN_KEYS = frozenset({"string", "long", "integer", "short", "byte"})
 _KNOWN_AT = "factory.as_known_at_utc"
 _FEATURE_SET = "factory.feature_set"
 _LABELS = "factory.labels"
@@ -58,13 +61,15 @@ class TrainingSets:
             FeatureSetError: when a named column is not there.
         """
         key = self.spec.row_key
-        _require_columns(feature_set, (*key, *self.spec.features), f"model line {self.spec.name!r}")
+        named = (*key, *self.spec.segment_by, *self.spec.features)
+        _require_columns(feature_set, named, f"model line {self.spec.name!r}")
         return list(self.spec.features) or [column for column in feature_set.columns if column not in key]
 
     def build(self, now: datetime) -> TrainingSet:
         """Writes the training set as it can be known at `now`: as-of moments and labels up to then.
 
-        Rows are ordered by as-of time and entity, so that equal inputs give equal rows in equal order.
+        Rows are ordered by as-of time and entity, so that equal inputs give equal rows in equal order. When nothing became
+        known since the newest training set, that one stands, and nothing is written.
         """
         # Together: features of one build and labels of another would join what never belonged together.
         feature_set, labels = self.lake.pin_published(
@@ -76,6 +81,9 @@ class TrainingSets:
             f"label of {self.spec.name!r}",
         )
         features = self.feature_columns(feature_set)
+        unchanged = self._find_unchanged(features, feature_set, labels, now)
+        if unchanged is not None:
+            return unchanged
         rows = self.lake.query(self._joining_sql(features), [now, now], features=feature_set, labels=labels)
         table = TableSpec(self.name, rows.schema, self.spec.entity, sort_by=self.spec.row_key)
         note = {
@@ -99,8 +107,30 @@ class TrainingSets:
             self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}", int(note[_LABEL_VERSION])),
         )
 
+    def _find_unchanged(
+        self, features: list[str], feature_set: PinnedTable, labels: PinnedTable, now: datetime
+    ) -> TrainingSet | None:
+        """The newest training set, if its inputs are still these and no row became known since."""
+        if self.lake.find(self.name) is None:
+            return None
+        newest = self.pin()
+        same_inputs = (newest.feature_set.version, newest.labels.version) == (feature_set.version, labels.version)
+        if not same_inputs or newest.table.columns != [*self._columns(features), LABEL_COLUMN, KNOWN_AT_COLUMN]:
+            return None
+        if newest.as_known_at_utc > now:
+            return None
+        known_at, as_of = quote_identifier(self.spec.label.known_at), quote_identifier(self.spec.as_of)
+        sql = f"select count(*) as n from labels where {known_at} > ? and {known_at} <= ?"
+        sql += f" union all select count(*) from features where {as_of} > ? and {as_of} <= ?"
+        since = [newest.as_known_at_utc, now]
+        counts = self.lake.query(sql, [*since, *since], features=feature_set, labels=labels).column("n").to_pylist()
+        return None if any(counts) else newest
+
+    def _columns(self, features: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys((*self.spec.row_key, *self.spec.segment_by, *features)))
+
     def _joining_sql(self, features: list[str]) -> str:
-        columns = ", ".join(f"f.{quote_identifier(c)}" for c in (*self.spec.row_key, *features))
+        columns = ", ".join(f"f.{quote_identifier(c)}" for c in self._columns(features))
         join = " and ".join(f"f.{quote_identifier(c)} = l.{quote_identifier(c)}" for c in self.spec.entity)
         label, known_at = quote_identifier(self.spec.label.column), quote_identifier(self.spec.label.known_at)
         return (
@@ -114,10 +144,29 @@ class TrainingSets:
         selected = ", ".join(map(quote_identifier, dict.fromkeys((*self.spec.row_key, *columns))))
         return self.lake.query(f"select {selected} from t", t=feature_set)
 
-    def read(self, table: PinnedTable) -> pa.Table:
-        """The rows of a pinned training set in their own order: row key, features and label."""
+    def read(self, table: PinnedTable, segments: Iterable[str] = ()) -> pa.Table:
+        """The rows of a pinned training set in their own order: row key, segment key, features and label.
+
+        With `segments` at least their rows come, and no others where the key columns are whole numbers or text.
+        """
         order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
-        return self.lake.query(f"select * exclude ({KNOWN_AT_COLUMN}) from t order by {order}", t=table)
+        where, parameters = self._segments_condition(table, segments)
+        sql = f"select * exclude ({KNOWN_AT_COLUMN}) from t where {where} order by {order}"
+        return self.lake.query(sql, parameters, t=table)
+
+    def _segments_condition(self, table: PinnedTable, segments: Iterable[str]) -> tuple[str, list[str | None]]:
+        kinds = {field.name: str(field.type.type) for field in table.handle.schema().fields if hasattr(field.type, "type")}
+        plain = {name for name, kind in kinds.items() if kind in _PLAIN_KEYS}
+        by_count = {len(columns): columns for columns in self.spec.levels}
+        conditions: list[str] = []
+        parameters: list[str | None] = []
+        for values in map(segment_values, segments):
+            columns = by_count.get(len(values), ())
+            if not columns or not set(columns) <= plain:
+                return "true", []
+            conditions.append(" and ".join(f"{quote_identifier(c)}::varchar is not distinct from ?" for c in columns))
+            parameters += values
+        return " or ".join(f"({condition})" for condition in conditions) or "true", parameters
 
 
 def training_set_name(line: str) -> str:

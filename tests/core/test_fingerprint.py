@@ -3,11 +3,12 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory_assets.core.fingerprint import fingerprint_frame
+from factory_assets.core.fingerprint import fingerprint_frame, fingerprint_runs
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.one_of(st.none(), st.floats(allow_nan=False)), st.one_of(st.none(), st.text())),
@@ -110,3 +111,35 @@ def test_an_absent_key_and_an_unknown_kind_are_refused_by_name():
     for values in ([[1], [2]], [1, "mixed"], [b"bytes"]):
         with pytest.raises(TypeError, match="'x'"):
             _hash(x=pd.Series(values, dtype=object))
+
+
+RUN_VALUES = st.one_of(st.none(), st.text(max_size=3))
+RUN_ROWS = st.lists(st.tuples(st.one_of(st.none(), st.integers(-3, 3)), RUN_VALUES, st.booleans()), max_size=8)
+
+
+def _table(rows):
+    types = (("n", pa.int64()), ("t", pa.string()), ("b", pa.bool_()))
+    return pa.table({name: pa.array([row[place] for row in rows], kind) for place, (name, kind) in enumerate(types)})
+
+
+@given(RUN_ROWS, RUN_ROWS, RUN_ROWS)
+def test_a_run_of_rows_has_the_hash_of_its_content_wherever_it_lies(before, rows, after):
+    """All-null columns have no type to tell, so each table has a row with values."""
+    anchor = [(1, "x", True)]
+    alone = fingerprint_runs(_table(rows + anchor), [(0, len(rows))])
+    among = fingerprint_runs(_table(before + rows + anchor + after), [(len(before), len(rows))])
+    assert alone == among
+
+
+@given(RUN_ROWS, RUN_ROWS)
+def test_runs_of_different_rows_have_different_hashes(one, other):
+    anchor = [(1, "x", True)]
+    table = _table(one + other + anchor)
+    first, second = fingerprint_runs(table, [(0, len(one)), (len(one), len(other))])
+    assert (first == second) == (one == other)
+
+
+def test_runs_do_not_care_for_the_order_of_columns_or_for_whole_numbers_as_floats():
+    one = pa.table({"a": [1, 2], "b": ["x", None]})
+    other = pa.table({"b": ["x", None], "a": [1.0, 2.0]})
+    assert fingerprint_runs(one, [(0, 2)]) == fingerprint_runs(other, [(0, 2)])

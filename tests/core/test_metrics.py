@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from factory_assets.contracts.model_line import METRICS
-from factory_assets.core.metrics import evaluate_metrics, higher_is_better
+from factory_assets.core.metrics import evaluate_metric, evaluate_metrics, evaluate_row_losses, higher_is_better
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -69,3 +70,43 @@ def test_the_order_of_rows_does_not_matter(rows):
 
 def test_directions():
     assert [name for name in METRICS if higher_is_better(name)] == ["roc_auc", "average_precision", "r2"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])), min_size=2, max_size=30))
+def test_every_metric_of_a_classification_is_scikit_learns(rows):
+    labels, scores = (np.array(values, dtype=float) for values in zip(*rows, strict=True))
+    assume(0 < labels.sum() < len(labels))
+    expected = {
+        "roc_auc": metrics.roc_auc_score(labels, scores),
+        "average_precision": metrics.average_precision_score(labels, scores),
+        "log_loss": metrics.log_loss(labels, scores, labels=[0.0, 1.0]),
+        "brier": metrics.brier_score_loss(labels, scores),
+    }
+    assert evaluate_metrics("classification", labels, scores) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.floats(-9, 9)), min_size=2, max_size=30))
+def test_every_metric_of_a_regression_is_scikit_learns(rows):
+    labels, scores = (np.array(values, dtype=float) for values in zip(*rows, strict=True))
+    assume(np.ptp(labels) > 0)
+    expected = {
+        "r2": metrics.r2_score(labels, scores),
+        "mae": metrics.mean_absolute_error(labels, scores),
+        "rmse": metrics.root_mean_squared_error(labels, scores),
+    }
+    assert evaluate_metrics("regression", labels, scores) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
+def test_one_metric_is_that_of_all_of_them(rows):
+    labels, scores = (np.array(values, dtype=float) for values in zip(*rows, strict=True))
+    for name, value in evaluate_metrics("classification", labels, scores).items():
+        np.testing.assert_equal(evaluate_metric(name, labels, scores), value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean"), [("roc_auc", "log_loss"), ("brier", "brier"), ("mae", "mae"), ("log_loss", "log_loss")]
+)
+def test_the_losses_of_the_rows_have_the_metric_as_their_mean(metric, mean):
+    labels, scores = np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.9, 0.4])
+    assert evaluate_row_losses(metric, labels, scores).mean() == pytest.approx(evaluate_metric(mean, labels, scores))

@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from factory_assets.core.artefacts import UntrustedArtefactError
+from factory_assets.core.artefacts import UntrustedArtefactError, pack_models, unpack_model
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactMissingError
@@ -117,8 +117,9 @@ def test_mlflow_loads_the_champion_and_scores_as_the_factory_does(stores) -> Non
 def test_a_model_file_that_was_changed_is_not_loaded(stores) -> None:
     outcome = train(stores)
     other = train(replace(stores, spec=stores.spec.model_copy(update={"features": ("kind",)})))
+    swapped = unpack_model(stores.artefacts.read(other.version.artefact_path), other.version.artefact_sha256)
     path = stores.artefacts.root / outcome.version.artefact_path
-    path.write_bytes(stores.artefacts.read(other.version.artefact_path))
+    path.write_bytes(pack_models({outcome.version.artefact_sha256: swapped}))
     with pytest.raises(UntrustedArtefactError):
         load_model(stores, outcome.version)
 
@@ -153,7 +154,8 @@ def test_a_champion_whose_file_is_gone_is_made_again_by_a_retrain(stores) -> Non
     path = stores.artefacts.root / outcome.version.artefact_path
     path.unlink()
     again = train(stores)
-    assert (again.fitted, again.version.version) == (True, 1)
+    assert (again.fitted, again.decision.promote) == (True, True)
+    assert again.version.artefact_sha256 == outcome.version.artefact_sha256
     assert path.is_file()
 
 

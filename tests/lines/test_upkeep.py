@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
-from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
 from tests.aged_tables import age_table
 from tests.lines.conftest import NOW, SPEC, write_things
-from tests.recorded import build_version
+from tests.recorded import build_version, decide
 
 SHORT = MaintenanceSpec(retention="1h", compact_from=2)
 
@@ -23,7 +22,6 @@ def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) ->
     write_things(stores.lake, shift=cycle * 0.5)
     now = NOW + timedelta(days=cycle)
     training_set = stores.training_sets.build(now)
-    before = stores.versions.champion(SPEC.name, segment)
     version = replace(
         build_version(SPEC.name, cycle + 1),
         segment=segment,
@@ -31,9 +29,8 @@ def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) ->
         feature_set_version=training_set.feature_set.version,
         label_version=training_set.labels.version,
     )
-    stores.versions.record(version)
-    promotion = PromotionDecision(True, "by hand", 1.0, None)
-    stores.versions.decide(version, before and before.version, promotion, now, "run")
+    stores.versions.record([version])
+    decide(stores.versions, version, promote=True, now=now)
     return version
 
 
@@ -98,8 +95,8 @@ def test_a_challenger_that_was_not_promoted_needs_nothing(three_cycles: tuple[An
     stores, (*_, third) = three_cycles
     expected = find_needed_versions(stores.lake, [SPEC])
     kept = replace(third, version=4, training_set_version=3)
-    stores.versions.record(kept)
-    stores.versions.decide(kept, third.version, PromotionDecision(False, "no better", 0.5, 0.6), NOW, "run")
+    stores.versions.record([kept])
+    decide(stores.versions, kept, promote=False, now=NOW)
     assert find_needed_versions(stores.lake, [SPEC]) == expected
 
 

@@ -15,14 +15,14 @@ from factory_assets.storage.check_results import CheckResults
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.maintenance import maintain_table
-from factory_assets.storage.predictions import DAY_COLUMN, Predictions, Provenance
+from factory_assets.storage.predictions import DAY_COLUMN, Predictions
 from factory_assets.storage.retrain_ledger import RetrainLedger
 from factory_assets.storage.training_sets import TrainingSets
 from tests.aged_tables import age_table
 from tests.dbt.conftest import Sandbox
 from tests.lines.conftest import NOW, SPEC, START, write_things
 from tests.readers.conftest import KernelReader
-from tests.recorded import promote
+from tests.recorded import credit, promote
 
 ODD = ["it's", "a b/c%41?#é", "..", "日本", "a:b", "*", "[z]", "{a}", "%20", "a+b", "null", "k=1", 'quo"te', None]
 CLOSELY = MaintenanceSpec(compact_from=2, retention="1h", z_order={"marts/merged": ("n",)})
@@ -124,7 +124,7 @@ def score_days(lake: Lake, feature_set: Any, cycle: int) -> None:
     days = sorted(set(rows.column(DAY_COLUMN).to_pylist()))[cycle:]
     rows = rows.filter(pa.compute.greater_equal(rows.column(DAY_COLUMN), days[0]))
     scores = pa.compute.multiply(rows.column("x"), 0.5)
-    predictions.write(rows, scores, days, Provenance(cycle + 1, NOW, feature_set.version, NOW, "run"))
+    predictions.write(rows, scores, days, credit(rows.num_rows, cycle + 1, NOW, feature_set.version))
 
 
 @pytest.mark.parametrize("cared_for", [False, True], ids=["as written", "after care"])

@@ -10,9 +10,14 @@ from factory_assets.components.calendar import build_partitions, find_calendar
 from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
+from factory_assets.components.model_line.fleet import build_failed_segments_check
 from factory_assets.components.model_line.predictions import build_predictions_asset
 from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
-from factory_assets.components.model_line.training import build_models_asset, build_training_set_asset
+from factory_assets.components.model_line.training import (
+    build_models_asset,
+    build_segments_asset,
+    build_training_set_asset,
+)
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
 
@@ -47,19 +52,21 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         return problems
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Three assets, four checks, one job, one sensor; never anything for a single segment."""
+        """Three assets, four checks, one job, one sensor; for a fleet one more asset and check, never one for a segment."""
         calendar = find_calendar(context)
         if calendar is None:
             raise LookupError("a model line needs a calendar")
         partitions = build_partitions(calendar)
         sources = find_sources(context, [self.spec.feature_set, self.spec.label.model])
+        is_fleet = bool(self.spec.segment_by)
         return dg.Definitions(
             assets=[
                 build_training_set_asset(self.spec),
                 build_models_asset(self.spec, calendar),
                 build_predictions_asset(self.spec, partitions, sources),
+                *([build_segments_asset(self.spec, calendar)] if is_fleet else []),
             ],
-            asset_checks=build_checks(self.spec),
+            asset_checks=[*build_checks(self.spec), *([build_failed_segments_check(self.spec)] if is_fleet else [])],
             jobs=[build_retrain_job(self.spec)],
             sensors=[build_retraining_sensor(self.spec, find_budget(context), sources)],
         )

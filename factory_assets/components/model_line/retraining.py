@@ -13,6 +13,7 @@ from dagster._utils.schedules import reverse_cron_string_iterator
 from factory_assets.components.ledger_asset import show_ledger
 from factory_assets.components.model_line.check_history import read_failed_checks
 from factory_assets.components.model_line.checks import check_keys
+from factory_assets.components.model_line.fleet import fleet_check_keys
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.retrain_runs import read_run_facts, stop_run
 from factory_assets.components.naming import (
@@ -56,7 +57,7 @@ def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
     built = dg.AssetSelection.assets(training_set_key(spec.name), models_key(spec.name))
     return dg.define_asset_job(
         retrain_job(spec.name),
-        selection=built | dg.AssetSelection.checks(*check_keys(spec).values()),
+        selection=built | dg.AssetSelection.checks(*check_keys(spec).values(), *fleet_check_keys(spec)),
         tags={LINE_TAG: spec.name},
         description=f"Retrains {spec.name}, lets the gate decide, scores the newest days again and checks again.",
         executor_def=dg.in_process_executor,

@@ -1,35 +1,42 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
-from datetime import date, datetime, timedelta
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from datetime import timedelta
+from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
-from factory_assets.components.calendar import closed_days
 from factory_assets.components.column_lineage import training_set_lineage
 from factory_assets.components.metering import metered
+from factory_assets.components.model_line.fleet import describe_fleet
 from factory_assets.components.model_line.opening import open_stores
-from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
+from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
+from factory_assets.components.model_line.retrain_step import run_retrain
 from factory_assets.components.naming import (
     CAUSE_TAG,
     ON_RETRAIN,
     STRATEGY_TAG,
     line_tags,
     models_key,
-    predictions_key,
+    segment_partitions,
+    segments_key,
     table_key,
     training_set_key,
 )
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
 from factory_assets.core.plots import image_markdown
 from factory_assets.lines.retrain_situation import apply_strategy
-from factory_assets.lines.scoring import score_days
-from factory_assets.lines.stores import LineStores
-from factory_assets.lines.training import TrainingOutcome, train_line
+from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+
+
+class SegmentsConfig(dg.Config):
+    """What a person, or the sensor, may choose of a retrain."""
+
+    segments: list[str] = Field(
+        default=[], description="Keys of the segments to train, as in `<line>/segments`; none: all that changed."
+    )
 
 
 def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
@@ -87,45 +94,61 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
     )
     @metered("models", f"{spec.name}/models", spec.name)
     def models(
-        context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+        context: dg.AssetExecutionContext,
+        config: SegmentsConfig,
+        lake: LakeResource,
+        mlflow: MlflowResource,
+        clock: ClockResource,
     ) -> dg.MaterializeResult[Any]:
         stores = open_stores(apply_strategy(spec, context.run.tags.get(STRATEGY_TAG)), lake, mlflow)
         now = clock.open().now()
-        claimant = claimant_of(spec.name, context.run, ())
-        claim_request(stores, claimant, now)
-        outcome = train_line(stores, now, context.run_id)
-        if outcome.decision.promote:
-            for day in _score_again(stores, calendar, now, context.run_id):
-                context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
-        # Last, so that a run which is cut off before is not taken for an answer.
-        answer_request(stores, claimant, _outcomes(outcome), now)
+        outcome = run_retrain(context, stores, calendar, now, config.segments)
         return dg.MaterializeResult(
-            metadata=_describe(outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
-            data_version=dg.DataVersion(f"v{outcome.version.version}"),
+            metadata=_describe(spec, outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
+            data_version=dg.DataVersion(f"v{outcome.cycle.version}"),
         )
 
     return models
 
 
-def _score_again(stores: LineStores, calendar: CalendarSpec, now: datetime, run_id: str) -> list[date]:
-    """Scores the days of the drift window, which the checks at the end of the retrain look at; returns them."""
-    closed = closed_days(calendar, now)
-    if closed is None:
-        return []
-    window_start = (now - stores.spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
-    first = max(calendar.start, min(closed[1], window_start))
-    days = [first + timedelta(days=position) for position in range((closed[1] - first).days + 1)]
-    score_days(stores, days, calendar.timezone, now, run_id)
-    return days
+def build_segments_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.AssetsDefinition:
+    """Every segment of a fleet that was ever trained as a partition; any choice of them is trained in one run.
+
+    Its materializations are logged by whoever trains, mostly by `<line>/models`. A chosen segment that fails fails the run,
+    after all others are done: its cell turns red, and theirs are green.
+    """
+
+    @dg.asset(
+        key=segments_key(spec.name),
+        deps=[training_set_key(spec.name)],
+        description=(
+            f"The segments of {spec.name}, a partition each: state, metric, champion, reason. "
+            "Materialize partitions to train exactly these segments."
+        ),
+        group_name=spec.name,
+        kinds={"sklearn", "mlflow"},
+        owners=list(spec.owners) or None,
+        tags=line_tags(spec.name, ON_RETRAIN),
+        partitions_def=dg.DynamicPartitionsDefinition(name=segment_partitions(spec.name)),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.freshness.model_max_age, timedelta(hours=1))),
+        output_required=False,
+    )
+    @metered("models", f"{spec.name}/segments", spec.name)
+    def segments(
+        context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
+    ) -> None:
+        stores, now = open_stores(spec, lake, mlflow), clock.open().now()
+        outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
+        failed = [row for row in outcome.decisions if row["outcome"] == "failed"]
+        if failed:
+            reasons = "\n".join(f"{row['segment']}: {row['reason']}" for row in failed)
+            raise dg.Failure(f"{len(failed)} segments failed, all others are done:\n{reasons}", allow_retries=False)
+
+    return segments
 
 
-def _outcomes(outcome: TrainingOutcome) -> dict[str, Outcome]:
-    """How the run answers for each segment."""
-    state: Literal["promoted", "kept_champion"] = "promoted" if outcome.decision.promote else "kept_champion"
-    return {ONLY_SEGMENT: Outcome(state, outcome.decision.reason, outcome.version.version)}
-
-
-def _describe(outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
+def _describe(spec: ModelLineSpec, outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
     version = outcome.version
     evaluation = version.evaluation
     return {
@@ -135,10 +158,11 @@ def _describe(outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
         "cause": cause,
         "fitted": outcome.fitted,
         **evaluation.scores,
-        f"baseline_{evaluation.metric}": evaluation.baseline[evaluation.metric],
+        f"baseline_{evaluation.metric}": evaluation.baseline.get(evaluation.metric),
         f"dummy_{evaluation.metric}": evaluation.dummy[evaluation.metric],
         "mlflow_run_id": version.mlflow_run_id,
         "artefact_sha256": version.artefact_sha256,
+        **(describe_fleet(outcome) if spec.segment_by else {}),
         **{
             name.removesuffix(".png"): dg.MetadataValue.md(image_markdown(png, name))
             for name, png in outcome.pictures.items()

@@ -1,0 +1,109 @@
+"""How a fleet is seen in Dagster: a cell for each trained segment, a table of the last decisions, a check on what failed."""
+
+from typing import Any
+
+import dagster as dg
+
+from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.naming import models_key, segment_partitions, segments_key
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.lines.training import TrainingOutcome
+from factory_assets.resources import LakeResource, MlflowResource
+
+# What is shown of a fleet in one table; all of it lies in `ops/promotions`.
+_MOST_LISTED = 50
+
+
+def fleet_check_keys(spec: ModelLineSpec) -> list[dg.AssetCheckKey]:
+    """The checks that only a fleet has: one, red while a segment could not be trained."""
+    return [dg.AssetCheckKey(models_key(spec.name), "segments_trained")] if spec.segment_by else []
+
+
+def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition:
+    """Red while the last training of a segment failed, with each one's reason; a retrain tries only those again."""
+    (key,) = fleet_check_keys(spec)
+
+    @dg.asset_check(asset=key.asset_key, name=key.name, description="The last training of every segment succeeded.")
+    def check(lake: LakeResource, mlflow: MlflowResource) -> dg.AssetCheckResult:
+        failed = open_stores(spec, lake, mlflow).versions.failed_segments(spec.name)
+        named = ", ".join(list(failed)[:3]) + (", …" if len(failed) > 3 else "")
+        summary = f"{len(failed)} segments failed: {named}" if failed else "No segment failed."
+        reasons = [dg.TableRecord({"segment": segment, "reason": reason}) for segment, reason in failed.items()]
+        table = {"reasons": dg.MetadataValue.table(reasons[:_MOST_LISTED])} if reasons else {}
+        metadata = {"failing_segments": dg.MetadataValue.json(list(failed)), **table}
+        return dg.AssetCheckResult(
+            passed=not failed, severity=dg.AssetCheckSeverity.WARN, description=summary, metadata=metadata
+        )
+
+    return check
+
+
+def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome) -> None:
+    """Logs a materialization for each segment that was trained, and an observation with the reason for each that failed.
+
+    About 8 ms a segment: those that were not looked at, or are too small for a model, stay as they are.
+    """
+    shown = [row for row in outcome.decisions if row["outcome"] in ("fitted", "failed")]
+    if not shown:
+        return
+    context.instance.add_dynamic_partitions(segment_partitions(spec.name), [str(row["segment"]) for row in shown])
+    for row in shown:
+        event = dg.AssetObservation if row["outcome"] == "failed" else dg.AssetMaterialization
+        context.log_event(
+            event(
+                segments_key(spec.name),
+                partition=str(row["segment"]),
+                metadata=_describe_segment(spec, row),
+            )
+        )
+
+
+def describe_fleet(outcome: TrainingOutcome) -> dict[str, Any]:
+    """The fleet as a whole beside its global model, counts, and what failed first."""
+    rows, cycle = outcome.decisions, outcome.cycle
+    failed = [row for row in rows if row["outcome"] == "failed"]
+    return {
+        "segments_fitted": cycle.fitted,
+        "segments_failed": len(failed),
+        "segments_promoted": sum(bool(row["promoted"]) for row in rows),
+        f"fleet_{cycle.metric}": cycle.fleet_value,
+        f"global_{cycle.metric}": cycle.global_value,
+        "exam_rows": cycle.exam_rows,
+        "failing_segments": dg.MetadataValue.json([row["segment"] for row in failed]),
+        "segments": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "segment": row["segment"],
+                        "state": row["outcome"],
+                        "promoted": bool(row["promoted"]),
+                        "serves": bool(row["serves"]),
+                        "value": row["challenger_value"],
+                        "parent": row["parent_value"],
+                        "reason": row["reason"],
+                    }
+                )
+                for row in sorted(rows, key=_worst_first)[:_MOST_LISTED]
+            ]
+        ),
+    }
+
+
+def _worst_first(row: dict[str, Any]) -> tuple[bool, bool, str]:
+    return row["outcome"] != "failed", not row["promoted"], row["segment"]
+
+
+def _describe_segment(spec: ModelLineSpec, row: dict[str, Any]) -> dict[str, Any]:
+    values = {
+        spec.metric: row["challenger_value"],
+        f"champion_{spec.metric}": row["champion_value"],
+        f"parent_{spec.metric}": row["parent_value"],
+    }
+    return {
+        "state": row["outcome"],
+        "version": row["version"],
+        "promoted": bool(row["promoted"]),
+        "serves": bool(row["serves"]),
+        "gate": row["reason"],
+        **{name: value for name, value in values.items() if value is not None},
+    }

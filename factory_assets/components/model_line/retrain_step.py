@@ -1,0 +1,65 @@
+"""What a retrain does in its step, whichever asset it was started through: claim, train, show, score again, answer."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from factory_assets.components.calendar import closed_days
+from factory_assets.components.model_line.fleet import show_segments
+from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
+from factory_assets.components.naming import predictions_key
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
+from factory_assets.lines.scoring import score_days
+from factory_assets.lines.stores import LineStores
+from factory_assets.lines.training import TrainingOutcome, train_line
+
+
+def run_retrain(
+    context: dg.AssetExecutionContext,
+    stores: LineStores,
+    calendar: CalendarSpec,
+    now: datetime,
+    segments: Sequence[str],
+) -> TrainingOutcome:
+    """Trains the line, or some of its segments; what serves anew scores the newest days again, and the ledger is told."""
+    spec = stores.spec
+    claimant = claimant_of(spec.name, context.run, tuple(segments))
+    claim_request(stores, claimant, now)
+    outcome = train_line(stores, now, context.run_id, segments)
+    if spec.segment_by and outcome.fitted:
+        show_segments(context, spec, outcome)
+    if outcome.decision.promote:
+        for day in _score_again(stores, calendar, now, context.run_id):
+            context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
+    # Last, so that a run which is cut off before is not taken for an answer.
+    answer_request(stores, claimant, _outcomes(outcome), now)
+    return outcome
+
+
+def _score_again(stores: LineStores, calendar: CalendarSpec, now: datetime, run_id: str) -> list[date]:
+    """Scores the days of the drift window, which the checks at the end of the retrain look at; returns them."""
+    closed = closed_days(calendar, now)
+    if closed is None:
+        return []
+    window_start = (now - stores.spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
+    first = max(calendar.start, min(closed[1], window_start))
+    days = [first + timedelta(days=position) for position in range((closed[1] - first).days + 1)]
+    score_days(stores, days, calendar.timezone, now, run_id)
+    return days
+
+
+def _outcomes(outcome: TrainingOutcome) -> dict[str, Outcome]:
+    """How the run answers for the line as a whole, and for each segment that it looked at."""
+    state: Literal["promoted", "kept_champion"] = "promoted" if outcome.decision.promote else "kept_champion"
+    answers = {row["segment"]: _outcome_of(row) for row in outcome.decisions}
+    return {**answers, ONLY_SEGMENT: Outcome(state, outcome.decision.reason, outcome.cycle.version)}
+
+
+def _outcome_of(row: dict[str, Any]) -> Outcome:
+    if row["outcome"] == "failed":
+        return Outcome("failed", row["reason"])
+    return Outcome("promoted" if row["promoted"] else "kept_champion", row["reason"], row["version"])

@@ -1,0 +1,255 @@
+"""What of a line has to be trained, and the training of it: rows read once, fingerprints, and the fan-out."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version as package_version
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from factory_assets.compute.chunks import Lost, plan_chunks
+from factory_assets.compute.fan_out import available_cores, open_fan_out
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.core.fingerprint import fingerprint_runs
+from factory_assets.core.hierarchy import LaterRows
+from factory_assets.core.segment_training import (
+    FitJob,
+    ReigningModel,
+    SegmentResult,
+    SegmentTask,
+    build_job,
+    fit_chunk,
+    say_too_small,
+)
+from factory_assets.core.segments import ALL, Node, lay_out
+from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
+from factory_assets.lines.serving import Bundles
+from factory_assets.lines.stores import LineStores
+from factory_assets.storage.model_versions import LineStanding
+from factory_assets.storage.training_sets import TrainingSet
+
+# Raised when the meaning of a training changes, so that an unchanged line is trained again.
+TRAINING_CODE_VERSION = "2"
+_TRAINING_FIELDS = (
+    "name",
+    "feature_set",
+    "entity",
+    "as_of",
+    "features",
+    "label",
+    "estimator",
+    "params",
+    "search",
+    "sample_weight",
+    "validation",
+    "segment_by",
+    "parents",
+    "segments",
+)
+_MICROSECONDS_A_DAY = 86_400_000_000
+# Below so many fits the start of worker processes costs more than they save.
+_LEAST_TO_FAN_OUT = 24
+# Work that a segment costs whatever its size, in rows: a fit is mostly overhead on a few hundred of them.
+_ROWS_A_FIT = 400
+
+
+class UnknownSegmentError(LookupError):
+    """A retrain was asked for a segment that the training set has no row of."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cycle: the rows laid out, the nodes that take part, and the fingerprint of each one's training.
+
+    `to_fit` are the segments to be trained; the other nodes take part with the model that they have.
+    """
+
+    job: FitJob
+    table: pa.Table
+    nodes: tuple[Node, ...]
+    cycles: Mapping[str, str]
+    to_fit: frozenset[str]
+    parts: np.ndarray
+
+    @property
+    def rows(self) -> LaterRows:
+        """The rows as the gate sees them."""
+        moments = self.table.column(self.job.spec.as_of).cast(pa.timestamp("us")).cast(pa.int64())
+        days = moments.to_numpy() // _MICROSECONDS_A_DAY
+        return LaterRows(self.table.column(LABEL).to_numpy(), self.parts, days)
+
+
+def plan_cycle(
+    stores: LineStores, training_set: TrainingSet, before: LineStanding, requested: frozenset[str], bundles: Bundles
+) -> Plan:
+    """Reads the rows, and finds which segments changed since they were last trained, failed then, or lost their file.
+
+    Args:
+        stores: of the line.
+        training_set: pinned.
+        before: what was decided so far.
+        requested: segments to look at; none means all.
+        bundles: the model files.
+
+    Raises:
+        UnknownSegmentError: naming the requested segments without rows.
+    """
+    spec = stores.spec
+    read = stores.training_sets.read(training_set.table, requested)
+    table, nodes = lay_out(read, spec.levels)
+    unknown = sorted(requested - {node.segment for node in nodes})
+    if unknown:
+        raise UnknownSegmentError(
+            f"model line {spec.name!r} has no labelled row of segment {', '.join(unknown)}: segments are named like "
+            f"{nodes[-1].segment if nodes else ALL!r}, the values of {', '.join(spec.segment_by)} joined by '~'"
+        )
+    taking_part = _with_ancestors(nodes, requested)
+    cycles = _fingerprint_nodes(spec, table, nodes)
+    wanted = requested or frozenset(cycles)
+    to_fit = frozenset(name for name in wanted if _is_to_fit(before, name, cycles[name], bundles))
+    table, readers = _add_columns_of_champions(stores, training_set, table, before, taking_part)
+    job = build_job(spec, table.drop(readers) if readers else table, training_set.as_known_at_utc)
+    validation = spec.validation
+    moments = pd.to_datetime(table.column(spec.as_of).to_pandas(), utc=True)
+    parts = mark_parts(moments, validation.holdout, validation.window, job.holdout_until_utc, spec.exam_span)
+    return Plan(job, table, taking_part, cycles, to_fit, parts)
+
+
+def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Bundles) -> dict[str, SegmentResult]:
+    """Trains what is to be trained, and scores the later rows with the models that reign; one result a node.
+
+    Raises:
+        TrainingDataError: when the model of all rows was to be trained and could not be: without it nothing is served.
+    """
+    spec = plan.job.spec
+    trained_rows = np.concatenate([[0], np.cumsum(plan.parts == TRAIN)])
+    tasks, results = [], {}
+    for node in plan.nodes:
+        fit = node.segment in plan.to_fit
+        reigning = _reigning(before, node, bundles)
+        rows = int(trained_rows[node.start + node.length] - trained_rows[node.start])
+        if fit and reigning is None and node.parent is not None and rows < spec.segments.min_rows:
+            # Said without a task: most keys of a real fleet are small.
+            results[node.segment] = SegmentResult(node.segment, "too_small", say_too_small(spec, rows))
+        elif fit or reigning is not None:
+            tasks.append(SegmentTask(node, fit, reigning))
+        else:
+            results[node.segment] = SegmentResult(node.segment, "scored")
+    results.update(_run(stores, plan, tasks))
+    root = results.get(ALL)
+    if root is not None and ALL in plan.to_fit and root.outcome != "fitted":
+        raise TrainingDataError(f"model line {spec.name!r}: {root.reason}")
+    return results
+
+
+def fingerprint_inputs(spec: ModelLineSpec, training_set: TrainingSet, requested: Iterable[str]) -> str:
+    """What a cycle can be known by before a row is read."""
+    return _hash({"training_set": training_set.table.version, "requested": sorted(requested), **_declared(spec)})
+
+
+def _run(stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask]) -> dict[str, SegmentResult]:
+    executor = plan.job.spec.executor if len(tasks) >= _LEAST_TO_FAN_OUT else "serial"
+    workers = stores.workers or available_cores()
+    chunks = plan_chunks(tasks, lambda task: _ROWS_A_FIT + task.node.length, workers)
+    fan_out = open_fan_out(executor, workers, stores.ray_address)
+    found = {}
+    # One thread: OpenMP threads that wait for a core which another process holds made a 1 s fit take 20 s.
+    with threadpool_limits(limits=1):
+        for task, result in fan_out.map(partial(fit_chunk, plan.job), chunks, plan.table):
+            found[task.node.segment] = _take(task, result)
+    return found
+
+
+def _take(task: SegmentTask, result: SegmentResult | Lost[SegmentTask]) -> SegmentResult:
+    if isinstance(result, Lost):
+        return SegmentResult(task.node.segment, "failed", f"its worker died: {result.reason}")
+    return result
+
+
+def _with_ancestors(nodes: Sequence[Node], requested: frozenset[str]) -> tuple[Node, ...]:
+    """The requested nodes and those that they are compared with; all, if none is requested."""
+    if not requested:
+        return tuple(nodes)
+    parents = {node.segment: node.parent for node in nodes}
+    wanted: set[str] = set()
+    for segment in requested:
+        name: str | None = segment
+        while name is not None:
+            wanted.add(name)
+            name = parents[name]
+    return tuple(node for node in nodes if node.segment in wanted)
+
+
+def _fingerprint_nodes(spec: ModelLineSpec, table: pa.Table, nodes: Sequence[Node]) -> dict[str, str]:
+    """The fingerprint of each node's training: declaration, rows and code. A parent's rows are those of its children."""
+    declared = _declared(spec)
+    leaves = [node for node in nodes if node.level == 0]
+    rows = dict(
+        zip(
+            (node.segment for node in leaves),
+            fingerprint_runs(table, [(node.start, node.length) for node in leaves]),
+            strict=True,
+        )
+    )
+    children: dict[str, list[str]] = {}
+    for node in reversed(nodes):  # from the segments up, so that a parent's children are complete
+        if node.level > 0:
+            rows[node.segment] = _hash({"children": sorted(children.get(node.segment, ()))})
+        if node.parent is not None:
+            children.setdefault(node.parent, []).append(f"{node.segment}:{rows[node.segment]}")
+    return {segment: _hash({"rows": fingerprint, **declared}) for segment, fingerprint in rows.items()}
+
+
+def _declared(spec: ModelLineSpec) -> dict[str, object]:
+    declared = {name: value for name, value in spec.model_dump(mode="json").items() if name in _TRAINING_FIELDS}
+    return {"spec": declared, "code": TRAINING_CODE_VERSION, "sklearn": package_version("scikit-learn")}
+
+
+def _hash(parts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_to_fit(before: LineStanding, segment: str, cycle: str, bundles: Bundles) -> bool:
+    standing = before.segments.get(segment)
+    if standing is None or standing.cycle != cycle or standing.outcome == "failed":
+        return True
+    champion = standing.champion
+    if not standing.serves:
+        return False
+    return champion is None or not bundles.holds(champion.artefact_path, champion.artefact_sha256)
+
+
+def _reigning(before: LineStanding, node: Node, bundles: Bundles) -> ReigningModel | None:
+    standing = before.segments.get(node.segment)
+    champion = standing.champion if standing is not None else None
+    if champion is None:
+        return None
+    packed = bundles.packed(champion.artefact_path, champion.artefact_sha256)
+    return ReigningModel(packed, champion.numeric, champion.categorical)
+
+
+def _add_columns_of_champions(
+    stores: LineStores, training_set: TrainingSet, table: pa.Table, before: LineStanding, nodes: Sequence[Node]
+) -> tuple[pa.Table, list[str]]:
+    """The columns that only champions of another feature list read, from the feature set behind the training set.
+
+    What the feature set no longer has stays absent, and a champion that reads it cannot be compared.
+    """
+    standings = [before.segments.get(node.segment) for node in nodes]
+    champions = [standing.champion for standing in standings if standing is not None and standing.champion is not None]
+    read = {name for champion in champions for name in (*champion.numeric, *champion.categorical)}
+    missing = sorted((read - set(table.column_names)) & set(training_set.feature_set.columns))
+    if not missing:
+        return table, []
+    rows = stores.training_sets.read_features(training_set.feature_set, missing)
+    key = list(stores.spec.row_key)
+    places = table.select(key).append_column("__place", pa.array(np.arange(table.num_rows)))
+    joined = places.join(rows, key, join_type="left outer").sort_by("__place")
+    for name in missing:
+        table = table.append_column(name, joined.column(name))
+    return table, missing

@@ -1,0 +1,361 @@
+"""What a cycle leaves behind, in the order that survives a kill: model file, MLflow, versions, the cycle, the decisions.
+
+The decisions of all segments are one Delta commit, and it comes last: whatever dies before it, every segment keeps its old
+champion; from it on, every segment has its new one. What comes after (aliases in MLflow) is done again by the next cycle.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+
+import numpy as np
+
+from factory_assets.contracts.fleet import FleetReport, NodeDecision
+from factory_assets.contracts.reports import PromotionDecision
+from factory_assets.core.artefacts import PackedModel, bundle_models
+from factory_assets.core.fleet_scoring import ServingModel
+from factory_assets.core.segment_training import SegmentResult
+from factory_assets.core.segments import ALL
+from factory_assets.core.time_split import HOLDOUT, TRAIN
+from factory_assets.core.training import TrainedModel
+from factory_assets.lines.fitting import Plan
+from factory_assets.lines.pictures import draw_root
+from factory_assets.lines.serving import Bundles, flatten, serving_model
+from factory_assets.lines.stores import LineStores
+from factory_assets.storage.git import read_git_commit
+from factory_assets.storage.mlflow_registry import RegisteredVersion, TrainingRecord, serving_list
+from factory_assets.storage.mlflow_segments import MlflowSegments, SegmentRecord
+from factory_assets.storage.model_versions import LineStanding, ModelVersion
+from factory_assets.storage.training_cycles import TrainingCycle
+from factory_assets.storage.training_sets import TrainingSet
+
+_EXAMPLE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A cycle that was fitted and decided, and is to be recorded. `key` names it, `inputs` finds it before a row is read."""
+
+    key: str
+    inputs: str
+    training_set: TrainingSet
+    plan: Plan
+    results: Mapping[str, SegmentResult]
+    decisions: Mapping[str, NodeDecision]
+    report: FleetReport | None
+    before: LineStanding
+    deepest_level: int
+    now: datetime
+    run_id: str
+
+    @property
+    def fitted(self) -> dict[str, tuple[TrainedModel, PackedModel]]:
+        """What was fitted, by segment."""
+        return {
+            segment: (result.trained, result.model)
+            for segment, result in self.results.items()
+            if result.trained is not None and result.model is not None
+        }
+
+
+def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[TrainingCycle, dict[str, bytes]]:
+    """Records a cycle up to its decisions; done again after a kill it gives the same version. Returns it and its pictures.
+
+    Raises:
+        PromotionConflictError: when somebody else decided on the line meanwhile; nothing has taken effect then.
+    """
+    models, serving = _gather_models(stores, cycle, bundles)
+    blob = bundle_models(models)
+    artefact_path, _ = stores.artefacts.write(stores.spec.name, blob)
+    pictures = draw_root(stores.spec, cycle.plan, cycle.results.get(ALL))
+    fleet = stores.registry.log_training(_describe(stores, cycle, blob, serving, pictures))
+    runs = _log_segments(stores, cycle, fleet)
+    kept = {segment: trained for segment, (trained, packed) in cycle.fitted.items() if packed.sha256 in models}
+    stores.references.record(
+        stores.spec.name,
+        fleet.version,
+        {segment: trained.references for segment, trained in kept.items()},
+        {segment: trained.profile for segment, trained in kept.items()},
+    )
+    stores.versions.record(_version_rows(stores, cycle, models, artefact_path, fleet, runs))
+    recorded = _cycle_row(stores, cycle, artefact_path, fleet)
+    stores.cycles.record(recorded)
+    standings = cycle.before.segments
+    rows = [
+        (decision, cycle.plan.cycles[segment] if segment in cycle.plan.to_fit else standings[segment].cycle)
+        for segment, decision in _changed(cycle).items()
+    ]
+    stores.versions.decide(cycle.before, fleet.version, rows, cycle.now, cycle.run_id)
+    return recorded, pictures
+
+
+def show_decisions(stores: LineStores, version: int) -> None:
+    """Brings MLflow's tags and aliases in line with what was decided; safe to do at any time."""
+    spec = stores.spec
+    standing = stores.versions.standing(spec.name)
+    rows = stores.versions.decisions_on(spec.name, version)
+    decision = summarise_decisions(rows)
+    stores.registry.record_decision(spec.name, version, decision.promote, decision.reason)
+    if standing.serving_version:
+        stores.registry.set_champion(spec.name, standing.serving_version)
+    if spec.segment_by and spec.mlflow.per_segment == "changed":
+        serving = {segment: champion.version for segment, champion in standing.serving.items()}
+        MlflowSegments(stores.registry, spec.name).point_champions(serving, (row["segment"] for row in rows))
+
+
+def summarise_decisions(rows: list[dict[str, object]]) -> PromotionDecision:
+    """One decision for the whole line: the root's own words, and counts of the segments where there are any."""
+    root = next((row for row in rows if row["segment"] == ALL), None)
+    below = [row for row in rows if row["segment"] != ALL]
+    promote = any(row["changed"] for row in rows)
+    reason = str(root["reason"]) if root is not None else ""
+    if below:
+        promoted = sum(bool(row["promoted"]) for row in below)
+        failed = sum(row["outcome"] == "failed" for row in below)
+        counted = f"{promoted} of {len(below)} segments promoted, {failed} failed."
+        reason = f"{counted} All rows: {reason}" if reason else counted
+    value = float(str(root["challenger_value"])) if root is not None and root["challenger_value"] is not None else np.nan
+    against = float(str(root["champion_value"])) if root is not None and root["champion_value"] is not None else None
+    return PromotionDecision(promote, reason or "Nothing was decided.", value, against)
+
+
+def _changed(cycle: Cycle) -> dict[str, NodeDecision]:
+    """What is written down: every trained segment, and those that are served differently from now on."""
+    standings = cycle.before.segments
+    found = {}
+    for segment, decision in cycle.decisions.items():
+        standing = standings.get(segment)
+        if segment in cycle.plan.to_fit or (standing is not None and standing.serves != decision.serves):
+            found[segment] = (
+                decision.keep_outcome(standing.outcome) if standing and decision.outcome == "scored" else decision
+            )
+    return found
+
+
+def _gather_models(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[dict[str, PackedModel], list[ServingModel]]:
+    """The models of the new file by hash: all that serve after this cycle, and always the newest model of all rows."""
+    models: dict[str, PackedModel] = {}
+    serving: dict[str, ServingModel] = {}
+    for segment, champion in cycle.before.serving.items():
+        decision = cycle.decisions.get(segment)
+        if decision is None or (decision.serves and not decision.promote):
+            packed = bundles.packed(champion.artefact_path, champion.artefact_sha256)
+            if packed is not None:
+                models[packed.sha256], serving[segment] = packed, serving_model(champion)
+    standings = cycle.before.segments
+    for segment, decision in cycle.decisions.items():
+        standing = standings.get(segment)
+        if decision.promote:
+            _, packed = cycle.fitted[segment]
+            models[packed.sha256], serving[segment] = packed, _as_serving(cycle, segment)
+        elif decision.serves and segment not in serving and standing is not None and standing.champion is not None:
+            # It had stepped back for its parent, and serves again.
+            packed = bundles.packed(standing.champion.artefact_path, standing.champion.artefact_sha256)
+            if packed is not None:
+                models[packed.sha256], serving[segment] = packed, serving_model(standing.champion)
+    if ALL in cycle.fitted:
+        _, packed = cycle.fitted[ALL]
+        models[packed.sha256] = packed
+        if not stores.spec.segment_by:
+            # A line of one model: its version in MLflow is the challenger, whether or not it serves.
+            serving[ALL] = _as_serving(cycle, ALL)
+    return models, list(serving.values())
+
+
+def _as_serving(cycle: Cycle, segment: str) -> ServingModel:
+    trained, packed = cycle.fitted[segment]
+    return ServingModel(segment, packed.sha256, trained.numeric, trained.categorical)
+
+
+def _version_rows(
+    stores: LineStores,
+    cycle: Cycle,
+    models: Mapping[str, PackedModel],
+    artefact_path: str,
+    fleet: RegisteredVersion,
+    runs: Mapping[str, str],
+) -> list[ModelVersion]:
+    spec, training_set = stores.spec, cycle.training_set
+    commit, sklearn = read_git_commit(), package_version("scikit-learn")
+    return [
+        ModelVersion(
+            line=spec.name,
+            segment=segment,
+            version=fleet.version,
+            cycle=cycle.plan.cycles[segment],
+            trained_at_utc=cycle.now,
+            trained_until_utc=training_set.as_known_at_utc - spec.validation.holdout,
+            holdout_until_utc=training_set.as_known_at_utc,
+            training_set_version=training_set.table.version,
+            feature_set_version=training_set.feature_set.version,
+            label_version=training_set.labels.version,
+            evaluation=trained.evaluation,
+            numeric=trained.numeric,
+            categorical=trained.categorical,
+            artefact_path=artefact_path if packed.sha256 in models else "",
+            artefact_sha256=packed.sha256,
+            estimator=spec.estimator,
+            sklearn_version=sklearn,
+            git_commit=commit,
+            mlflow_run_id=runs.get(segment, fleet.run_id),
+            dagster_run_id=cycle.run_id,
+        )
+        for segment, (trained, packed) in cycle.fitted.items()
+    ]
+
+
+def _cycle_row(stores: LineStores, cycle: Cycle, artefact_path: str, fleet: RegisteredVersion) -> TrainingCycle:
+    report = cycle.report
+    return TrainingCycle(
+        line=stores.spec.name,
+        inputs=cycle.inputs,
+        version=fleet.version,
+        sequence=cycle.before.sequence + 1,
+        cycle=cycle.key,
+        training_set_version=cycle.training_set.table.version,
+        segments=len(cycle.results),
+        fitted=len(cycle.fitted),
+        failed=sum(result.outcome == "failed" for result in cycle.results.values()),
+        metric=stores.spec.metric,
+        exam_rows=report.rows if report else None,
+        fleet_value=report.value if report else None,
+        global_value=report.global_value if report else None,
+        deepest_level=cycle.deepest_level,
+        artefact_path=artefact_path,
+        mlflow_run_id=fleet.run_id,
+        recorded_at_utc=datetime.now(UTC),
+    )
+
+
+def _log_segments(stores: LineStores, cycle: Cycle, fleet: RegisteredVersion) -> dict[str, str]:
+    spec = stores.spec
+    if not spec.segment_by or spec.mlflow.per_segment == "none":
+        return {}
+    levels = {node.segment: node.level for node in cycle.plan.nodes}
+    records = []
+    for segment, (trained, packed) in sorted(cycle.fitted.items()):
+        if segment == ALL:
+            continue
+        decision = cycle.decisions[segment]
+        parent = {} if decision.parent_value is None else {f"parent_{spec.metric}": decision.parent_value}
+        records.append(
+            SegmentRecord(
+                segment=segment,
+                promoted=decision.promote,
+                metrics={**_finite(trained.evaluation.scores), **parent, "holdout_rows": trained.evaluation.rows},
+                params={"estimator": spec.estimator, **_search_params(trained)},
+                tags={
+                    "factory.artefact_sha256": packed.sha256,
+                    "factory.level": str(levels[segment]),
+                    "factory.serves": str(decision.serves).lower(),
+                    "factory.gate": "promoted" if decision.promote else "kept_champion",
+                    "factory.gate_reason": decision.reason[:4000],
+                },
+            )
+        )
+    return MlflowSegments(stores.registry, spec.name).log(fleet, cycle.key, records)
+
+
+def _describe(
+    stores: LineStores, cycle: Cycle, bundle: bytes, serving: list[ServingModel], pictures: Mapping[str, bytes]
+) -> TrainingRecord:
+    spec, training_set, plan = stores.spec, cycle.training_set, cycle.plan
+    root = cycle.results.get(ALL)
+    trained = root.trained if root is not None else None
+    segments = {} if not spec.segment_by else {"segments.csv": _segments_csv(cycle)}
+    reads = dict.fromkeys((*(c for level in spec.levels for c in level), *plan.job.numeric, *plan.job.categorical))
+    for model in serving:
+        reads |= dict.fromkeys((*model.numeric, *model.categorical))
+    example = plan.table.select([c for c in reads if c in plan.table.column_names]).slice(0, _EXAMPLE_ROWS).to_pandas()
+    return TrainingRecord(
+        line=spec.name,
+        cycle=cycle.key,
+        params={
+            "estimator": spec.estimator,
+            **{f"estimator.{name}": str(value) for name, value in spec.params.items()},
+            "features": str(len(plan.job.numeric) + len(plan.job.categorical)),
+            "train_rows": str(int(np.count_nonzero(plan.parts == TRAIN))),
+            "holdout_rows": str(int(np.count_nonzero(plan.parts == HOLDOUT))),
+            "trained_until_utc": (training_set.as_known_at_utc - spec.validation.holdout).isoformat(),
+            "seed": str(spec.validation.seed),
+            **_search_params(trained),
+        },
+        metrics={**(_root_metrics(trained) if trained is not None else {}), **_fleet_metrics(cycle)},
+        tags={
+            "factory.line": spec.name,
+            **({"factory.artefact_sha256": root.model.sha256} if root is not None and root.model is not None else {}),
+            "factory.git_commit": read_git_commit(),
+            "factory.dagster_run_id": cycle.run_id,
+            "factory.training_set_version": str(training_set.table.version),
+            "factory.feature_set_version": str(training_set.feature_set.version),
+        },
+        pictures={**pictures, **segments, **_search_files(trained)},
+        inputs=[
+            (training_set.table, "training"),
+            (training_set.feature_set, "features"),
+            (training_set.labels, "labels"),
+        ],
+        bundle=bundle,
+        serving=serving_list(spec.levels, spec.task, serving),
+        example=example,
+        example_scores=np.zeros(len(example)),
+        description=spec.description or f"Model line {spec.name}.",
+    )
+
+
+def _search_params(trained: TrainedModel | None) -> dict[str, str]:
+    """The parameters that a search chose, as they were fitted."""
+    if trained is None or trained.search is None:
+        return {}
+    return {f"search.{name}": str(value) for name, value in trained.search.params.items()}
+
+
+def _search_files(trained: TrainedModel | None) -> dict[str, bytes]:
+    """Every candidate of the search with its values, the winner marked."""
+    if trained is None or trained.search is None:
+        return {}
+    search = trained.search
+    trials = [{**asdict(trial), "won": place == search.winner} for place, trial in enumerate(search.trials)]
+    return {"search.json": json.dumps({"metric": search.metric, "trials": trials}, indent=1, default=str).encode()}
+
+
+def _root_metrics(trained: TrainedModel) -> dict[str, float]:
+    evaluation = trained.evaluation
+    return {**evaluation.scores, **flatten(evaluation.baseline, "baseline"), **flatten(evaluation.dummy, "dummy")}
+
+
+def _fleet_metrics(cycle: Cycle) -> dict[str, float]:
+    """The fleet as a whole beside its global model, and how many segments were trained, failed, and serve themselves."""
+    if not cycle.plan.job.spec.segment_by:
+        return {}
+    counts: dict[str, float] = {
+        "segments_fitted": len(cycle.fitted),
+        "segments_failed": sum(result.outcome == "failed" for result in cycle.results.values()),
+        "segments_serving": sum(decision.serves for decision in cycle.decisions.values()),
+    }
+    report = cycle.report
+    if report is None:
+        return counts
+    values = {f"fleet_{report.metric}": report.value, f"global_{report.metric}": report.global_value}
+    return {**counts, **_finite(values), "exam_rows": report.rows}
+
+
+def _segments_csv(cycle: Cycle) -> bytes:
+    """One line a segment of this cycle that was trained or failed, to be looked through beside the run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["segment", "outcome", "promoted", "serves", "value", "champion_value", "parent_value", "reason"])
+    for segment, decision in sorted(cycle.decisions.items()):
+        if decision.outcome in ("fitted", "failed"):
+            values = (decision.challenger_value, decision.champion_value, decision.parent_value)
+            shown = ["" if value is None else f"{value:.6g}" for value in values]
+            writer.writerow([segment, decision.outcome, decision.promote, decision.serves, *shown, decision.reason])
+    return text.getvalue().encode()
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}

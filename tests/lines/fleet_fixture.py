@@ -1,0 +1,73 @@
+"""A small lake for a fleet: two carriers of two routes each, whose labels obey different rules, and some odd segments."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.storage.delta import Lake, TableSpec
+from tests.lines.conftest import START
+
+DAYS = 60
+EACH_DAY = 16
+# By route, how `x` decides the label: the routes of AA differ, those of UA are alike, so UA's own model is good enough.
+RULES = {"AA~r1": 3.0, "AA~r2": -3.0, "UA~r1": 1.0, "UA~r2": 1.0}
+FLEET: dict[str, Any] = {
+    "name": "delay",
+    "feature_set": "feat_thing",
+    "entity": ["id"],
+    "as_of": "at",
+    "label": {"model": "fct_thing", "column": "late", "known_at": "known_at"},
+    "features": ["x", "noise"],
+    "estimator": "sklearn.linear_model.LogisticRegression",
+    "validation": {"holdout": "16d", "min_rows": 50},
+    "drift": {"window": "14d"},
+    "segment_by": ["carrier", "route"],
+    "parents": [["carrier"]],
+    "segments": {"min_rows": 40, "confidence": 0.9},
+    "executor": "serial",
+}
+
+
+def fleet_spec(**changes: Any) -> ModelLineSpec:
+    return ModelLineSpec.model_validate({**FLEET, **changes})
+
+
+def write_fleet(lake: Lake, days: int = DAYS, changed: str = "") -> None:
+    """Rows of every route each day; `changed` has other values of `x` on its first day."""
+    random = np.random.default_rng(3)
+    rows = []
+    for key, rule in RULES.items():
+        carrier, route = key.split("~")
+        count = DAYS * EACH_DAY
+        x = random.normal(size=count)
+        late = (random.uniform(size=count) < 1 / (1 + np.exp(-rule * x))).astype(float)
+        noise = random.normal(size=count)
+        for place in range(days * EACH_DAY):
+            at = START + timedelta(days=place // EACH_DAY, minutes=place % EACH_DAY)
+            moved = x[place] + (1.0 if key == changed and place < EACH_DAY else 0.0)
+            rows.append((f"{key}-{place}", at, carrier, route, moved, noise[place], late[place]))
+    for place in range(20):
+        at = START + timedelta(days=place)
+        rows.append((f"tiny-{place}", at, "ZZ", "a/b", 0.5, 0.0, float(place % 2)))
+    for place in range(60):
+        at = START + timedelta(days=place % days, minutes=30)
+        rows.append((f"constant-{place}", at, "UA", "always late", 0.1, 0.0, 1.0))
+    stamp = pa.timestamp("us", tz="UTC")
+    ids, at, carrier, route, x_column, noise_column, label_column = zip(*rows, strict=True)
+    features = pa.table(
+        {
+            "id": list(ids),
+            "at": pa.array(at, stamp),
+            "carrier": list(carrier),
+            "route": list(route),
+            "x": list(x_column),
+            "noise": list(noise_column),
+        }
+    )
+    known = pa.array([moment + timedelta(hours=1) for moment in at], stamp)
+    labels = pa.table({"id": list(ids), "late": list(label_column), "known_at": known})
+    lake.replace(TableSpec("features/feat_thing", features.schema, ("id",)), features)
+    lake.replace(TableSpec("marts/fct_thing", labels.schema, ("id",)), labels)
