@@ -12,10 +12,12 @@ from benchmarks.dbt.incremental import measure_dbt_incremental
 from benchmarks.figures import Figure, print_figures, write_results
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
+from benchmarks.stores.compare import measure_stores
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "incidents": ("Broken days told from changed ones", measure_incidents),
+    "stores": ("Ways for DuckDB to read an object store", measure_stores),
     "loop": ("The factory loop against a bare script", measure_loop),
     "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
     "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),

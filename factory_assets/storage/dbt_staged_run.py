@@ -104,7 +104,7 @@ class StagedRun:
             staged=stages,
             results={result.node.unique_id: str(result.status) for result in results},
             tests=[_audit_test(node) for node in nodes.values() if node["resource_type"] == "test"],
-            parents={name: node["depends_on"]["nodes"] for name, node in nodes.items() if "depends_on" in node},
+            parents={name: node.get("depends_on", {}).get("nodes", ()) for name, node in nodes.items()},
             runs_tests=command in _TEST_COMMANDS,
             publish_unaudited=publish_unaudited,
         )

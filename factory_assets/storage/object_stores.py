@@ -3,8 +3,8 @@
 Credentials stay in the variables that the stores' own clients read (`AWS_…`, `AZURE_…`, `GOOGLE_…`). They are looked up
 where a store is opened, so that no setting, resource, profile or record ever holds one.
 
-DuckDB reads an object store through Arrow's own file systems, wrapped for it: as quick as Arrow's datasets and two to four
-times quicker than s3fs, by measurement (`make bench NAME=stores`), without an extension to download.
+DuckDB reads an object store through Arrow's own file systems, wrapped for it: as quick as Arrow's datasets, views of it are
+shared by all cursors, and there is no extension to download (docs/decisions/0015).
 """
 
 import os
