@@ -2,10 +2,14 @@
     Writes a model to the Delta table <lake>/<schema>/<model>. Settings:
 
     incremental_strategy   none: the whole table is overwritten.
+                           append: the new rows are added.
                            merge: rows of equal `unique_key` (nulls are equal) are updated, others inserted.
+                           delete+insert: as merge, but a key may be there several times, before and after.
                            replace_partitions: every partition (`partition_by`) that the new rows touch is replaced.
-    unique_key             column or list of columns, for merge.
+                           microbatch: rows whose `event_time` lies in the batch are replaced (materialized='incremental').
+    unique_key             column or list of columns, for merge and delete+insert.
     partition_by           column or list of columns that the table is partitioned by.
+    on_schema_change       fail (also where it is not given), ignore, append_new_columns or sync_all_columns.
     contract               enforced: names and types before the write, not_null and check while it runs.
 #}
 {% materialization delta, adapter='duckdb', supported_languages=['sql'] %}
@@ -53,12 +57,14 @@
         'node': model['unique_id'],
         'sql': query,
         'strategy': config.get('incremental_strategy'),
+        'default_strategy': 'append' if model.config.materialized == 'incremental' and not config.get('unique_key') else none,
         'is_incremental': is_incremental(),
         'unique_key': config.get('unique_key'),
         'partition_by': config.get('partition_by'),
         'on_schema_change': config.get('on_schema_change') if 'on_schema_change' in model['unrendered_config'] else none,
         'event_time': config.get('event_time'),
         'batch': model.get('batch'),
+        'is_full_refresh': should_full_refresh(),
         'unsupported': {
             'incremental_predicates': config.get('incremental_predicates'),
             'predicates': config.get('predicates'),
@@ -85,3 +91,12 @@
         ) -%}
     {%- endif -%}
 {% endmacro %}
+
+
+{#
+    dbt runs a model in batches only when it is called `incremental`, so microbatch has to be asked for by that name. It is
+    the same materialization; without strategy and unique_key it appends, as elsewhere in dbt.
+#}
+{% materialization incremental, adapter='duckdb', supported_languages=['sql'] %}
+    {{ return(materialization_delta_duckdb()) }}
+{% endmaterialization %}

@@ -57,6 +57,7 @@ class ModelWrite:
     partition_by: tuple[str, ...]
     not_null: tuple[str, ...]
     checks: tuple[str, ...]
+    is_full_refresh: bool = False
     on_schema_change: str = "fail"
     event_time: str | None = None
     # The span of a microbatch, from (included) and to (excluded).
@@ -73,8 +74,9 @@ class ModelWrite:
             schema=str(target.relation.schema),
             name=str(target.relation.identifier),
             sql=str(config["sql"]),
-            strategy=str(config["strategy"] or "overwrite"),
+            strategy=str(config["strategy"] or config.get("default_strategy") or "overwrite"),
             is_incremental=bool(config["is_incremental"]),
+            is_full_refresh=bool(config.get("is_full_refresh")),
             unique_key=_names(config["unique_key"]),
             partition_by=_names(config["partition_by"]),
             not_null=_names(config["not_null"]),

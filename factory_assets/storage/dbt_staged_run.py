@@ -6,6 +6,7 @@ dbt keeps a plugin between the invocations of one process, so what belongs to on
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -79,6 +80,10 @@ class StagedRun:
         with self._locks[place]:
             current = self._views.pinned(*place)
             before = self._stages.get(place)
+            if write.strategy == "microbatch":
+                # dbt asks for each batch as if it were alone.
+                continues = before is not None or (current is not None and not write.is_full_refresh)
+                write = replace(write, is_incremental=continues)
             if before is None or not write.is_incremental:
                 table = TablePlace(self._lake.uri(f"{write.schema}/{write.name}"))
                 record = {"dbt_node": write.node, "dbt_invocation_id": get_invocation_id(), **write.record}

@@ -30,7 +30,8 @@ class UnwritableTableError(Exception):
 def read_commit(place: TablePlace, version: int) -> list[dict[str, Any]] | None:
     """The actions of one commit in their order; None when there is no such version (yet, or any more)."""
     text = place.read_text(_commit_path(version))
-    return None if text is None else [json.loads(line) for line in text.splitlines() if line]
+    # Not `splitlines`: statistics may hold a text with U+0085 or U+2028, which JSON leaves as they are.
+    return None if text is None else [json.loads(line) for line in text.split("\n") if line]
 
 
 def write_commit(place: TablePlace, version: int, actions: Iterable[Action]) -> None:

@@ -147,4 +147,4 @@ def encode_commit(actions: Sequence[Action]) -> str:
 
 def decode_commit(text: str) -> list[dict[str, Any]]:
     """The actions of `encode_commit`."""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n") if line]
