@@ -7,6 +7,7 @@ import dagster as dg
 from factory_assets.components.tree import TolerantTree
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.sqlite_files import ease_sqlite
 
 
 @dg.definitions
@@ -17,6 +18,7 @@ def defs() -> dg.Definitions:
 
 def build_definitions(package: Path, settings: FactorySettings) -> dg.Definitions:
     """Everything declared in `package`/defs. Loads offline: nothing connects, reads a table or logs in."""
+    ease_sqlite()
     declared = TolerantTree.for_project(package).build_all()
     bound = dg.Definitions(resources=build_resources(settings), executor=dg.in_process_executor)
     return dg.Definitions.merge(declared, bound)

@@ -1,0 +1,64 @@
+"""How this process holds the SQLite files of Dagster and MLflow: open, and synced when their log is folded in.
+
+Dagster opens a connection for each statement. Each time it is the only one on its file, closing it folds the write-ahead
+log into the database and syncs both to disk, and each commit syncs the log: four to six waits for the disk an event. Here
+one idle connection a file stays open, so that the log is folded in when it has grown, and commits no longer wait
+(`synchronous = normal`).
+
+What is committed outlives the process, however it ends. A power cut may take the last commits, and never damages the file:
+the same as for Delta commits, which are not synced either.
+"""
+
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+# Dagster keeps a file for each run; only those of the newest runs are written.
+MOST_FILES = 8
+
+
+class HeldFiles:
+    """One idle connection for each of the files that were used last; those of the parent are left alone after a fork."""
+
+    def __init__(self, most: int = MOST_FILES) -> None:
+        self.most = most
+        self._held: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    def ease(self, connection: Any, _record: Any = None) -> None:
+        """Called with each new connection of the process; those of other databases are none of its business."""
+        if not isinstance(connection, sqlite3.Connection):
+            return
+        connection.execute("pragma synchronous = normal")
+        (_, _, path) = connection.execute("pragma database_list").fetchone()
+        if path:
+            self.hold(path)
+
+    def hold(self, path: str) -> None:
+        """Keeps `path` open, and closes the file that was used longest ago when there are too many."""
+        with self._lock:
+            if self._process != os.getpid():
+                # Closing a connection that was opened before the fork would drop the parent's locks.
+                self._held, self._process = OrderedDict(), os.getpid()
+            if path not in self._held:
+                self._held[path] = sqlite3.connect(path, check_same_thread=False)
+            self._held.move_to_end(path)
+            # A file may have got its write-ahead log only now; reading joins it.
+            self._held[path].execute("select 1 from sqlite_master limit 1").fetchone()
+            while len(self._held) > self.most:
+                self._held.popitem(last=False)[1].close()
+
+
+_files = HeldFiles()
+
+
+def ease_sqlite() -> None:
+    """Does so for every SQLite connection that SQLAlchemy opens in this process from now on."""
+    if not event.contains(Engine, "connect", _files.ease):
+        event.listen(Engine, "connect", _files.ease)

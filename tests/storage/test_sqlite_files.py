@@ -1,0 +1,87 @@
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
+
+from factory_assets.storage.sqlite_files import HeldFiles
+
+
+@pytest.fixture
+def files() -> Iterator[HeldFiles]:
+    held = HeldFiles(most=2)
+    event.listen(Engine, "connect", held.ease)
+    yield held
+    event.remove(Engine, "connect", held.ease)
+
+
+def write_row(path: Path) -> None:
+    """As Dagster does: an engine and a connection for one statement."""
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("pragma journal_mode = wal"))
+        connection.execute(text("create table if not exists t (x integer)"))
+        connection.execute(text("insert into t values (1)"))
+        connection.commit()
+    engine.dispose()
+
+
+def count_rows(path: Path) -> int:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    with engine.connect() as connection:
+        return int(connection.execute(text("select count(*) from t")).scalar_one())
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def test_without_it_each_close_folds_the_log_into_the_file(tmp_path: Path) -> None:
+    write_row(tmp_path / "a.db")
+    assert not log_of(tmp_path / "a.db").exists()
+
+
+def test_the_log_stays_open_between_two_statements(files: HeldFiles, tmp_path: Path) -> None:
+    write_row(tmp_path / "a.db")
+    write_row(tmp_path / "a.db")
+    assert log_of(tmp_path / "a.db").exists()
+    assert count_rows(tmp_path / "a.db") == 2
+
+
+def test_the_file_used_longest_ago_is_let_go(files: HeldFiles, tmp_path: Path) -> None:
+    for name in ("a.db", "b.db"):
+        write_row(tmp_path / name)
+        write_row(tmp_path / name)
+    write_row(tmp_path / "c.db")
+    assert not log_of(tmp_path / "a.db").exists()
+    assert log_of(tmp_path / "b.db").exists()
+
+
+def _write_and_die(path: Path) -> None:
+    event.listen(Engine, "connect", HeldFiles().ease)
+    for _ in range(20):
+        write_row(path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_was_committed_outlives_a_killed_process(tmp_path: Path) -> None:
+    writer = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(tmp_path / "a.db",))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    assert count_rows(tmp_path / "a.db") == 20
+
+
+def test_a_forked_child_opens_its_own_and_leaves_the_parents_alone(files: HeldFiles, tmp_path: Path) -> None:
+    write_row(tmp_path / "a.db")
+    child = multiprocessing.get_context("fork").Process(target=write_row, args=(tmp_path / "a.db",))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    write_row(tmp_path / "a.db")
+    assert count_rows(tmp_path / "a.db") == 3
