@@ -90,6 +90,11 @@ class FactorySettings(BaseSettings):
         return self.data / "models"
 
     @property
+    def reports(self) -> Path:
+        """Where the drift reports lie, one page a line."""
+        return self.data / "reports"
+
+    @property
     def clock(self) -> Path:
         """The file that holds the instant a replay has reached; absent in the present."""
         return self.data / "clock.json"

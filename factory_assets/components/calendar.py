@@ -15,6 +15,9 @@ from factory_assets.components.naming import (
     MONITOR_JOB,
     MONITOR_SCHEDULE,
     MONITORED_TAG,
+    REPORT_CADENCE,
+    REPORT_JOB,
+    REPORT_SCHEDULE,
     range_tags,
 )
 from factory_assets.contracts.calendar import CalendarSpec
@@ -55,13 +58,27 @@ class Calendar(DeclaredComponent[CalendarSpec]):
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Judges every source and line hourly, so that a check fails even when nothing is materialized.",
         )
+        report = dg.define_asset_job(
+            REPORT_JOB,
+            selection=dg.AssetSelection.tag(CADENCE_TAG, REPORT_CADENCE),
+            description="The drift report of every model line.",
+            executor_def=dg.in_process_executor,
+        )
+        reporting = dg.ScheduleDefinition(
+            name=REPORT_SCHEDULE,
+            job=report,
+            cron_schedule="45 7 * * *",
+            execution_timezone=self.spec.timezone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Writes the reports anew each morning.",
+        )
         # Sources are built on the calendar, so that their module is known only when this one is.
         from factory_assets.components.delta_source import DeltaSource
 
         sources = [source.spec for source in declared if isinstance(source, DeltaSource) and not source.problems]
         catching_up = [build_catch_up_sensor(sources, self.spec)] if sources else []
-        schedules = [_build_daily_schedule(self.spec), monitoring]
-        return dg.Definitions(jobs=[daily, monitor], schedules=schedules, sensors=catching_up)
+        schedules = [_build_daily_schedule(self.spec), monitoring, reporting]
+        return dg.Definitions(jobs=[daily, monitor, report], schedules=schedules, sensors=catching_up)
 
 
 def find_calendar(context: dg.ComponentLoadContext) -> CalendarSpec | None:

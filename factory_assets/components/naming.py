@@ -21,6 +21,9 @@ BROKEN_GROUP = "broken"
 CADENCE_TAG = "factory/cadence"
 DAILY = "daily"
 ON_RETRAIN = "on_retrain"
+REPORT_CADENCE = "report"
+REPORT_JOB = "report"
+REPORT_SCHEDULE = "report_schedule"
 DAILY_TAGS = {CADENCE_TAG: DAILY}
 MONITORED_TAG = ("factory/monitored", "true")
 
@@ -100,6 +103,11 @@ def ledger_key() -> dg.AssetKey:
 def costs_key() -> dg.AssetKey:
     """The asset that sums up what work has cost."""
     return dg.AssetKey(["ops", "costs"])
+
+
+def report_key(line: str) -> dg.AssetKey:
+    """The asset of a line's drift report."""
+    return dg.AssetKey([line, "report"])
 
 
 def broken_key(declaration: str) -> dg.AssetKey:

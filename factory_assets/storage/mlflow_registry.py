@@ -118,6 +118,10 @@ class MlflowRegistry:
                 _log_bytes(client, run_id, name, png)
         return self._register(client, record, source, run_id)
 
+    def log_page(self, run_id: str, name: str, content: bytes) -> None:
+        """Keeps a file with a run, in the place of one of the same name."""
+        _log_bytes(self.client(), run_id, name, content)
+
     def set_champion(self, line: str, version: int) -> None:
         """Points the alias at `version`. Called on every cycle, so that a lost alias comes back."""
         client = self.client()

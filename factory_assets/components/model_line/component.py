@@ -12,6 +12,7 @@ from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.fleet import build_failed_segments_check
 from factory_assets.components.model_line.predictions import build_predictions_asset
+from factory_assets.components.model_line.report import build_report_asset
 from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
 from factory_assets.components.model_line.training import (
     build_models_asset,
@@ -52,7 +53,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         return problems
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Three assets, four checks, one job, one sensor; for a fleet one more asset and check, never one for a segment."""
+        """Four assets, four checks, one job, one sensor; for a fleet one more asset and check, never one for a segment."""
         calendar = find_calendar(context)
         if calendar is None:
             raise LookupError("a model line needs a calendar")

@@ -1,0 +1,83 @@
+"""Reads what the drift report of a line shows, and makes the page."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from factory_assets.contracts.reports import FeatureDrift
+from factory_assets.core.drift.verdicts import evaluate_drift
+from factory_assets.core.report_page import ReportContent, build_report
+from factory_assets.lines.judging.drift import drift_window, sharing_checks
+from factory_assets.lines.stores import LineStores
+from factory_assets.storage.check_results import CHECK_RESULTS
+from factory_assets.storage.drift_references import PREDICTION
+from factory_assets.storage.drift_results import DRIFT_RESULTS
+from factory_assets.storage.drift_windows import Serving, Window, compare_window
+from factory_assets.storage.model_versions import MODEL_VERSIONS
+
+_DAYS = timedelta(days=90)
+_QUALITY = "quality"
+
+
+def write_report(stores: LineStores, now: datetime) -> str:
+    """The page as of `now`, over the last 90 days."""
+    champion = stores.versions.champion(stores.spec.name)
+    since = now - _DAYS
+    checks = _read(stores, CHECK_RESULTS.name, "evaluated_at_utc", since)
+    newest = checks.sort_values("evaluated_at_utc").groupby("check").tail(1) if len(checks) else checks
+    return build_report(
+        ReportContent(
+            line=stores.spec.name,
+            champion=champion.version if champion else 0,
+            written_at_utc=now,
+            checks=newest,
+            drift=_read(stores, DRIFT_RESULTS.name, "window_end_utc", since),
+            features=_read_distributions(stores, now),
+            quality=_read_quality(stores, checks),
+        )
+    )
+
+
+def _read(stores: LineStores, table: str, moment: str, since: datetime) -> pd.DataFrame:
+    found = stores.lake.find(table)
+    if found is None:
+        return pd.DataFrame()
+    rows: pd.DataFrame = stores.lake.query(
+        f'select * from t where line = ? and "{moment}" >= ?', [stores.spec.name, since], t=found
+    ).to_pandas()
+    return rows
+
+
+def _read_distributions(stores: LineStores, now: datetime) -> tuple[FeatureDrift, ...]:
+    """Features of the newest window beside the champion's reference; none without both."""
+    spec = stores.spec
+    champion = stores.versions.champion(spec.name)
+    table = stores.lake.find(f"features/{spec.feature_set}")
+    if champion is None or table is None:
+        return ()
+    left_out = {*spec.row_key, PREDICTION, *spec.drift.ignore}
+    features = {name: name for name in table.columns if name not in left_out}
+    window = Window.of_table(table, features, spec.as_of, drift_window(spec, now))
+    serving = [Serving(champion.segment, champion.segment, champion.version)]
+    comparisons = compare_window(stores.lake, spec.name, window, serving)
+    return evaluate_drift(comparisons, spec.drift, {}, sharing_checks(spec))[0].features
+
+
+def _read_quality(stores: LineStores, checks: pd.DataFrame) -> pd.DataFrame:
+    """What each version reached on its holdout, and what checks of quality say once labels are there."""
+    rows: list[dict[str, Any]] = []
+    for version in stores.lake.rows(MODEL_VERSIONS, "line = ? and segment = 'all'", [stores.spec.name]):
+        for series, name in (("value", "challenger"), ("baseline_value", "baseline")):
+            label = f"{version['metric']} on the holdout, {name}"
+            rows.append({"series": label, "at_utc": version["holdout_until_utc"], "value": version[series]})
+    for check in checks.itertuples() if len(checks) else ():
+        if _QUALITY in str(check.check):
+            numbers = json.loads(str(check.numbers))
+            rows += [
+                {"series": f"{check.check}: {name}", "at_utc": check.evaluated_at_utc, "value": value}
+                for name, value in numbers.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            ]
+    return pd.DataFrame(rows)
