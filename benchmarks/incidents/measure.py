@@ -24,7 +24,7 @@ from factory_assets.contracts.source import SourceSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.replay import Replay, landing_instant
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
-from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
+from factory_assets.storage.bronze import QUARANTINE, BronzeWriter, HeldDaysError, IngestReport
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.landing import LandedFile, find_files
@@ -106,7 +106,7 @@ def _play(root: Path, plant: Plant, target: date, bare: bool) -> Outcome:
             file.unlink()
         _write(landing / plant.source / f"{target}.csv", true_rows)
         again = _ingest(lake, spec, landing, target)
-        repaired = not again and _rows_of(lake, plant.source, target) == len(true_rows)
+        repaired = not again and _rows_of(lake, plant.source, target) + len(lake.rows(QUARANTINE)) == len(true_rows)
         kinds = tuple(finding.kind for incident in held for finding in incident.findings)
         return Outcome(plant, kinds, count == (0 if plant.kind else len(rows)), retrain, repaired)
 
@@ -154,8 +154,8 @@ def _asks_for_a_retrain(lake: Lake, folder: Path, source: str, day: date) -> boo
                 dg.AssetCheckEvaluation(key.asset_key, key.name, False, metadata=metadata, description="planted")
             )
         context = dg.build_sensor_context(instance=instance, resources=resources)
-        answer = build_retraining_sensor(spec, (source,))(context)
-    return not isinstance(answer, dg.SkipReason)
+        answer = build_retraining_sensor(spec, sources=(source,))(context)
+    return bool(answer.run_requests)
 
 
 def _count_false_holds(console: Console, root: Path) -> list[Figure]:

@@ -59,7 +59,7 @@ class Stand:
 
     def retrain(self) -> str | None:
         """None when a retrain is asked for, else why not."""
-        return self._tick(build_retraining_sensor(SPEC, ("flights",)))
+        return self._tick(build_retraining_sensor(SPEC, sources=("flights",)))
 
     def catch_up(self) -> list[dg.RunRequest] | str:
         context = dg.build_sensor_context(instance=self.instance, resources=self.resources)
@@ -68,7 +68,7 @@ class Stand:
 
     def _tick(self, sensor: dg.SensorDefinition) -> str | None:
         answer = sensor(dg.build_sensor_context(instance=self.instance, resources=self.resources))
-        return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else None
+        return None if answer.run_requests else str(answer.skip_reason.skip_message)
 
     def land(self, text: str) -> None:
         file = self.folder / "landing" / "flights" / f"{DAY}.csv"

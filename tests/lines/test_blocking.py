@@ -26,7 +26,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def stores(lake: Lake, sources: tuple[str, ...], **keys: Any) -> LineStores:
-    spec = SPEC.model_validate({**SPEC.model_dump(), **keys})
+    spec = SPEC.model_copy(update=keys)
     return LineStores(spec, lake, ArtefactStore(Path("/nowhere")), MlflowRegistry("sqlite:////nowhere", ""), sources)
 
 

@@ -1,5 +1,6 @@
 """The asset `<line>/report`: the drift report of the line as one HTML page."""
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,7 @@ def build_report_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         group_name=spec.name,
         kinds={"html", "plotly"},
         owners=list(spec.owners) or None,
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
         tags={CADENCE_TAG: REPORT_CADENCE, LINE_TAG: spec.name},
     )
     def report(lake: LakeResource, mlflow: MlflowResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
