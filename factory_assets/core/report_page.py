@@ -16,6 +16,7 @@ from factory_assets.contracts.reports import FeatureDrift
 _MOST_SEGMENTS = 60
 _MOST_FEATURES = 6
 _MOST_ROWS = 50
+_LONGEST_LABEL = 32
 _CURRENT, _REFERENCE, _GOOD, _BAD = "#d55e00", "#0072b2", "#2b7a3d", "#b3261e"
 
 
@@ -183,7 +184,7 @@ def _distributions(features: Sequence[FeatureDrift]) -> Any:
             figure.add_trace(bar, row=position // 2 + 1, col=position % 2 + 1)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_xaxes(type="category")
-    figure.update_layout(height=320 * rows, barmode="group", legend={"orientation": "h", "y": 1.12})
+    figure.update_layout(height=320 * rows, barmode="group", legend={"orientation": "h", "y": -0.25})
     return figure
 
 
@@ -207,7 +208,8 @@ def _embed(figure: Any, identity: str) -> str:
 
 def _label(value: Any) -> str:
     """Text for a plot: plotly takes `<b>` and `<a href>` for markup, so that it gets no angle bracket."""
-    return escape(str(value), quote=False)
+    text = str(value)
+    return escape(text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…", quote=False)
 
 
 def _section(title: str, body: str) -> str:
