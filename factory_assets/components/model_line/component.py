@@ -65,6 +65,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
                 build_training_set_asset(self.spec),
                 build_models_asset(self.spec, calendar),
                 build_predictions_asset(self.spec, partitions, sources),
+                build_report_asset(self.spec),
                 *([build_segments_asset(self.spec, calendar)] if is_fleet else []),
             ],
             asset_checks=[*build_checks(self.spec), *([build_failed_segments_check(self.spec)] if is_fleet else [])],
