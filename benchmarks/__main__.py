@@ -10,6 +10,9 @@ from benchmarks.dbt.build import measure_dbt_build
 from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
 from benchmarks.dbt.incremental import measure_dbt_incremental
 from benchmarks.figures import Figure, print_figures, write_results
+from benchmarks.fleet.compare import measure_fleet
+from benchmarks.fleet.grow import measure_growth
+from benchmarks.fleet.peers import measure_peers
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
 from benchmarks.stores.compare import measure_stores
@@ -18,6 +21,9 @@ Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "incidents": ("Broken days told from changed ones", measure_incidents),
     "stores": ("Ways for DuckDB to read an object store", measure_stores),
+    "fleet": ("A fleet of a thousand models against a bare loop of the same fits", measure_fleet),
+    "fleet_scale": ("A fleet as it grows", measure_growth),
+    "fleet_peers": ("A fit in the factory, wired naively, in Metaflow and in Kedro; and on Ray", measure_peers),
     "loop": ("The factory loop against a bare script", measure_loop),
     "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
     "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import Task
-from factory_assets.core.prediction import predict_scores
+from factory_assets.core.features import prepare_features
+from factory_assets.core.prediction import predict_prepared
 from factory_assets.core.segments import segment_keys
 
 
@@ -69,13 +71,17 @@ def score_fleet(
     order = np.argsort(servers, kind="stable")
     frame = table.select(_columns(models, table.column_names)).take(pa.array(order)).to_pandas()
     scores = np.full(table.num_rows, np.nan)
+    # Nearly always all models read the same features, which are then made ready once and not a thousand times.
+    prepared: dict[tuple[tuple[str, ...], tuple[str, ...]], pd.DataFrame] = {}
     starts = np.flatnonzero(np.diff(servers[order], prepend=-2))
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), table.num_rows], strict=False):
         server = int(servers[order[start]])
         if server >= 0:
             model = models[server]
-            rows = frame.iloc[start:end]
-            scores[order[start:end]] = predict_scores(load(model), rows, model.numeric, model.categorical, task)
+            reads = (model.numeric, model.categorical)
+            if reads not in prepared:
+                prepared[reads] = prepare_features(frame, *reads)
+            scores[order[start:end]] = predict_prepared(load(model), prepared[reads].iloc[start:end], task)
     return FleetScores(scores, own if own is not None else segment_keys(table, ()), servers, models)
 
 

@@ -28,7 +28,11 @@ def predict_scores(
     Raises:
         ValueError: for an absent or mistyped feature column.
     """
-    features = prepare_features(frame, numeric, categorical)
+    return predict_prepared(model, prepare_features(frame, numeric, categorical), task)
+
+
+def predict_prepared(model: Any, features: pd.DataFrame, task: Task) -> np.ndarray:
+    """`predict_scores` of rows that `prepare_features` already made ready, so that many models can share one preparation."""
     if features.empty:
         return np.zeros(len(features), dtype=np.float64)
     if task == "regression":

@@ -28,6 +28,7 @@ from factory_assets.core.segment_training import (
 )
 from factory_assets.core.segments import ALL, Node, lay_out
 from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
+from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.model_versions import LineStanding
@@ -207,7 +208,8 @@ def _fingerprint_nodes(spec: ModelLineSpec, table: pa.Table, nodes: Sequence[Nod
 
 def _declared(spec: ModelLineSpec) -> dict[str, object]:
     declared = {name: value for name, value in spec.model_dump(mode="json").items() if name in _TRAINING_FIELDS}
-    return {"spec": declared, "code": TRAINING_CODE_VERSION, "sklearn": package_version("scikit-learn")}
+    packages = {"sklearn": package_version("scikit-learn"), "estimator": estimator_packages(spec.estimator)}
+    return {"spec": declared, "code": TRAINING_CODE_VERSION, **packages}
 
 
 def _hash(parts: Mapping[str, object]) -> str:

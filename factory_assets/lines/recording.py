@@ -23,6 +23,7 @@ from factory_assets.core.segments import ALL
 from factory_assets.core.time_split import HOLDOUT, TRAIN
 from factory_assets.core.training import TrainedModel
 from factory_assets.lines.fitting import Plan
+from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.stores import LineStores
@@ -304,6 +305,7 @@ def _describe(
         example=example,
         example_scores=np.zeros(len(example)),
         description=spec.description or f"Model line {spec.name}.",
+        estimator_packages=estimator_packages(spec.estimator),
     )
 
 

@@ -48,6 +48,7 @@ class TrainingRecord:
     example: pd.DataFrame
     example_scores: np.ndarray
     description: str = ""
+    estimator_packages: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,9 @@ class MlflowRegistry:
                 artifacts={"bundle": str(bundle), "serving": str(serving)},
                 model_config={"serving_sha256": digest(record.serving)},
                 signature=mlflow.models.infer_signature(record.example, record.example_scores),
-                pip_requirements=[f"{name}=={package_version(name)}" for name in _REQUIRED],
+                pip_requirements=sorted(
+                    {*(f"{name}=={package_version(name)}" for name in _REQUIRED), *record.estimator_packages}
+                ),
             )
         return str(info.model_uri)
 
@@ -221,6 +224,10 @@ def create_registered_model(client: "MlflowClient", name: str, tags: Mapping[str
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _requirements(record: TrainingRecord) -> list[str]:
+    return sorted({*(f"{name}=={package_version(name)}" for name in _REQUIRED), *record.estimator_packages})
 
 
 def _metric(name: str, value: float) -> Any:

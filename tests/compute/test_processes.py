@@ -11,6 +11,7 @@ from factory_assets.compute.fan_out import open_fan_out
 from factory_assets.compute.processes import ProcessFanOut, WorkerStartError
 from tests.compute.chunk_work import die_at, die_once, die_without_a_word, refuse, say_process, sum_of
 from tests.compute.conftest import SEGMENTS
+from tests.compute.small_fleet import hashes_by
 
 CHUNKS = [tuple(SEGMENTS[:5]), tuple(SEGMENTS[5:])]
 
@@ -23,6 +24,12 @@ def test_results_do_not_depend_on_the_number_of_workers(workers, table, sums) ->
 
 def test_serial_gives_the_same(table, sums) -> None:
     assert dict(open_fan_out("serial").map(sum_of, CHUNKS, table)) == sums
+
+
+def test_the_models_of_a_fleet_are_the_same_to_the_byte_wherever_they_are_fitted() -> None:
+    here = hashes_by(open_fan_out("serial"), 1)
+    assert set(here) == {"all", "AA", "B6", "DL", "UA"}
+    assert hashes_by(ProcessFanOut(2), 2) == here
 
 
 def test_a_worker_starts_from_the_package_alone_with_one_thread(table) -> None:

@@ -23,6 +23,7 @@ from factory_assets.compute.fan_out import FanOut, open_fan_out
 from factory_assets.compute.ray_cluster import RayAddressError, RayMissingError
 from tests.compute.chunk_work import die_at, die_once, refuse, say_process, sum_of
 from tests.compute.conftest import SEGMENTS
+from tests.compute.small_fleet import hashes_by
 
 CHUNKS = [tuple(SEGMENTS[:5]), tuple(SEGMENTS[5:])]
 HOST = "127.0.0.2"
@@ -83,6 +84,10 @@ def test_results_are_those_of_this_process(cluster: FanOut, table, sums) -> None
     for workers in (1, 4):
         chunks = plan_chunks(SEGMENTS, lambda segment: sums[segment], workers)
         assert dict(cluster.map(sum_of, chunks, table)) == sums
+
+
+def test_the_models_of_a_fleet_are_those_of_this_process_to_the_byte(cluster: FanOut) -> None:
+    assert hashes_by(cluster, 2) == hashes_by(open_fan_out("serial"), 1)
 
 
 def test_a_ray_worker_has_one_thread_and_none_of_the_engines(cluster: FanOut, table) -> None:

@@ -1,0 +1,18 @@
+"""Which installed packages an estimator comes from: part of what a model is, and of what loads it again."""
+
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.metadata import version as package_version
+
+
+@cache
+def estimator_packages(estimator: str) -> tuple[str, ...]:
+    """`name==version` of the packages that a dotted path is imported from, by name.
+
+    Empty for a module that no installed package brought: of such code nobody can say whether it changed.
+
+    >>> [found.partition("==")[0] for found in estimator_packages("sklearn.linear_model.Ridge")]
+    ['scikit-learn']
+    """
+    distributions = packages_distributions().get(estimator.partition(".")[0], [])
+    return tuple(sorted(f"{name}=={package_version(name)}" for name in set(distributions)))
