@@ -9,6 +9,7 @@ from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
 from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
+from factory_assets.storage.training_cycles import TRAINING_CYCLES
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def list_retrains(lake: Lake) -> list[Retrain]:
     return [Retrain(**{**row, "causes": tuple(row["causes"])}) for row in rows]
 
 
-_TABLES = (MODEL_VERSIONS, PROMOTIONS, RETRAIN_LEDGER, CHECK_RESULTS)
+_TABLES = (MODEL_VERSIONS, PROMOTIONS, TRAINING_CYCLES, RETRAIN_LEDGER, CHECK_RESULTS)
 
 
 def _read(lake: Lake, spec: TableSpec) -> pa.Table:
