@@ -16,6 +16,7 @@ from benchmarks.fleet.peers import measure_peers
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
 from benchmarks.stores.compare import measure_stores
+from benchmarks.retraining.measure import measure_retraining
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "fleet_scale": ("A fleet as it grows", measure_growth),
     "fleet_peers": ("A fit in the factory, wired naively, in Metaflow and in Kedro; and on Ray", measure_peers),
     "loop": ("The factory loop against a bare script", measure_loop),
+    "retraining": ("Retraining: exactly once, bounded, quick to decide", measure_retraining),
     "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
     "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),
     "dbt_incremental": ("A part of a table written anew, against the whole", measure_dbt_incremental),

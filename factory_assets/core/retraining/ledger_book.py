@@ -12,7 +12,8 @@ class LedgerBook:
 
     entries: list[LedgerEntry] = field(default_factory=list)
     sequence: int = 0
-    _newest: dict[str, LedgerEntry] = field(default_factory=dict)
+    _unsettled: dict[str, LedgerEntry] = field(default_factory=dict)
+    _settled: set[str] = field(default_factory=set)
     _resolved: dict[tuple[str, str], Resolution] = field(default_factory=dict)
 
     def write(self, entries: Iterable[LedgerEntry], expected_sequence: int) -> bool:
@@ -24,16 +25,18 @@ class LedgerBook:
             self.sequence += 1
             self.entries.extend(batch)
             for entry in batch:
-                self._newest[entry.cause.key] = entry
-                if entry.state in RESOLVED:
-                    self._resolved[entry.cause.line, entry.cause.segment] = Resolution(entry.at_utc, entry.recorded_at_utc)
+                self._take_down(entry)
         return True
+
+    def _take_down(self, entry: LedgerEntry) -> None:
+        key = entry.cause.key
+        self._unsettled.pop(key, None)
+        if entry.state in UNSETTLED:
+            self._unsettled[key] = entry
+        if entry.state in RESOLVED:
+            self._settled.add(key)
+            self._resolved[entry.cause.line, entry.cause.segment] = Resolution(entry.at_utc, entry.recorded_at_utc)
 
     def history(self) -> RetrainHistory:
         """The state after all that was written."""
-        return RetrainHistory(
-            self.sequence,
-            {key: entry for key, entry in self._newest.items() if entry.state in UNSETTLED},
-            frozenset(key for key, entry in self._newest.items() if entry.state in RESOLVED),
-            dict(self._resolved),
-        )
+        return RetrainHistory(self.sequence, dict(self._unsettled), frozenset(self._settled), dict(self._resolved))

@@ -1,0 +1,1 @@
+"""Retraining: exactly once under crashes, bounded by budget, quick to decide."""
