@@ -15,8 +15,8 @@ from benchmarks.fleet.grow import measure_growth
 from benchmarks.fleet.peers import measure_peers
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
-from benchmarks.stores.compare import measure_stores
 from benchmarks.retraining.measure import measure_retraining
+from benchmarks.stores.compare import measure_stores
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
