@@ -75,7 +75,11 @@ def main(result: str) -> None:
 
     dbt_runs.DbtRuns.build = timed  # type: ignore[method-assign]
     definitions = build_definitions(settings.project_dir / "factory_assets", settings)
-    assets = [a for a in definitions.get_repository_def().asset_graph.assets_defs if a.is_executable and a.node_def.name == "dbt_project"]
+    assets = [
+        a
+        for a in definitions.get_repository_def().asset_graph.assets_defs
+        if a.is_executable and a.node_def.name == "dbt_project"
+    ]
     started = time.perf_counter()
     with dg.DagsterInstance.get() as instance:
         done = dg.materialize(assets, instance=instance)
