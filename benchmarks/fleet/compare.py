@@ -50,10 +50,12 @@ def measure_fleet(console: Console, rounds: int) -> list[Figure]:
 
 
 def prepare(folder: Path, flights: pa.Table, segments: int, estimator: Estimator) -> Work:
-    """A fresh folder with the lake of one side."""
-    work = Work(folder, segments, estimator)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """A fresh folder beside `folder` with the lake of one side; never one that was there before.
+
+    This process keeps the database of MLflow open that it made, and would go on writing to the deleted file.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Work(Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent)), segments, estimator)
     write_lake(work, flights)
     return work
 
@@ -71,6 +73,7 @@ def run_side(side: str, work: Work, *phases: str) -> dict[str, Any]:
     if done.returncode != 0:
         raise RuntimeError(f"the {side} side failed:\n{done.stderr[-4000:]}")
     measured: dict[str, Any] = json.loads((work.folder / f"{side}.json").read_text())
+    shutil.rmtree(work.folder)
     return measured
 
 
