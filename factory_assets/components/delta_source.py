@@ -10,15 +10,17 @@ from factory_assets.components.calendar import build_partitions, closed_days, fi
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, SOURCES_GROUP, bronze_key
-from factory_assets.components.source_checks import build_source_checks, source_check_keys
+from factory_assets.components.source_checks import build_source_checks, newest_event, source_check_keys
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
-from factory_assets.storage.delta import Lake, PinnedTable
+from factory_assets.storage.delta import Lake
 from factory_assets.storage.landing import find_files
-from factory_assets.storage.sql import quote_identifier
+
+# A daily source that was not read for a day and a half has missed a run.
+_DAILY = timedelta(hours=36)
 
 
 class DeltaSource(DeclaredComponent[SourceSpec]):
@@ -61,7 +63,7 @@ def _build_asset(spec: SourceSpec, calendar: CalendarSpec | None) -> dg.AssetsDe
         tags=DAILY_TAGS,
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.max_lag or _DAILY, timedelta(hours=1))),
         metadata={"dagster/column_schema": dg.TableSchema(columns=columns), "landing": spec.landing},
     )
     @metered("source", f"bronze/{spec.name}")
@@ -81,19 +83,15 @@ def _build_asset(spec: SourceSpec, calendar: CalendarSpec | None) -> dg.AssetsDe
         pinned = store.find(bronze_key(spec.name).to_user_string())
         version = "none" if pinned is None else str(pinned.version)
         return dg.MaterializeResult(
-            metadata=_describe(report, pinned.row_count if pinned else 0, version) | _newest_event(spec, store, pinned),
+            metadata=_describe(report, pinned.row_count if pinned else 0, version) | _newest_event(spec, store),
             data_version=dg.DataVersion(f"delta-{version}"),
         )
 
     return source
 
 
-def _newest_event(spec: SourceSpec, store: Lake, pinned: PinnedTable | None) -> dict[str, Any]:
-    """How far the feed has come by its own event time, which a fresh file may hide."""
-    if spec.event_time is None or pinned is None:
-        return {}
-    newest = store.query(f"select max({quote_identifier(spec.event_time)}) as newest from t", t=pinned)
-    moment = newest.column("newest")[0].as_py()
+def _newest_event(spec: SourceSpec, store: Lake) -> dict[str, Any]:
+    moment = newest_event(spec, store)
     return {} if moment is None else {"newest_event": dg.MetadataValue.timestamp(moment)}
 
 

@@ -1,25 +1,63 @@
 """The asset checks of a source: are its days sound, and has its newest event come?"""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from factory_assets.components.naming import bronze_key
+from factory_assets.contracts.names import format_duration
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.resources import LakeResource
+from factory_assets.core.freshness import evaluate_freshness
+from factory_assets.core.plots import image_markdown, plot_freshness
+from factory_assets.resources import ClockResource, LakeResource
+from factory_assets.storage.delta import Lake
 from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.sql import quote_identifier
 
 BATCHES_ARE_SOUND = "batches_are_sound"
+DATA_FRESHNESS = "data_freshness"
 
 
 def source_check_keys(spec: SourceSpec) -> list[dg.AssetCheckKey]:
     """The keys of the source's checks."""
-    return [dg.AssetCheckKey(bronze_key(spec.name), BATCHES_ARE_SOUND)]
+    names = [BATCHES_ARE_SOUND, *([DATA_FRESHNESS] if spec.max_lag else [])]
+    return [dg.AssetCheckKey(bronze_key(spec.name), name) for name in names]
 
 
 def build_source_checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
     """The checks of one source."""
-    return [_build_batch_check(spec)]
+    return [_build_batch_check(spec), *([_build_freshness_check(spec, spec.max_lag)] if spec.max_lag else [])]
+
+
+def newest_event(spec: SourceSpec, lake: Lake) -> datetime | None:
+    """How far the feed has come by its own event time, which a fresh file may hide."""
+    table = lake.find(bronze_key(spec.name).to_user_string())
+    if spec.event_time is None or table is None:
+        return None
+    found = lake.query(f"select max({quote_identifier(spec.event_time)}) as newest from t", t=table)
+    moment: datetime | None = found.column("newest")[0].as_py()
+    return moment
+
+
+def _build_freshness_check(spec: SourceSpec, max_lag: timedelta) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=bronze_key(spec.name),
+        name=DATA_FRESHNESS,
+        description=f"The newest event is at most {format_duration(max_lag)} old, whenever its file came.",
+    )
+    def data_freshness(lake: LakeResource, clock: ClockResource) -> dg.AssetCheckResult:
+        report = evaluate_freshness(spec.name, newest_event(spec, lake.open()), clock.open().now(), max_lag)
+        lag_hours = None if report.lag_seconds is None else report.lag_seconds / 3600
+        picture = dg.MetadataValue.md(image_markdown(plot_freshness(report), report.reason))
+        return dg.AssetCheckResult(
+            passed=report.fresh,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=report.reason,
+            metadata={"picture": picture, "lag_hours": lag_hours, "limit_hours": report.limit_seconds / 3600},
+        )
+
+    return data_freshness
 
 
 def _build_batch_check(spec: SourceSpec) -> dg.AssetChecksDefinition:

@@ -78,6 +78,9 @@ class SourceSpec(_Strict):
     max_quarantined_share: float = Field(
         default=0.05, ge=0, le=1, description="Above it the day is held: nothing of it is published."
     )
+    max_lag: Duration | None = Field(
+        default=None, description="Longest allowed lag from the newest event to now; absent: not checked. Needs event_time."
+    )
     incidents: IncidentSpec = IncidentSpec()
     owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
@@ -97,6 +100,8 @@ class SourceSpec(_Strict):
         for column in (*self.keys, *((self.event_time,) if self.event_time else ())):
             if column not in self.columns:
                 raise ValueError(f"{column!r} is not among the declared columns: {', '.join(self.columns)}")
+        if self.max_lag is not None and self.event_time is None:
+            raise ValueError("max_lag is counted from the newest event: declare event_time, or drop max_lag")
         if self.event_time and self.columns[self.event_time].type != "timestamp":
             raise ValueError(f"event_time {self.event_time!r} must be a column of type timestamp")
         if PARTITION_COLUMN in self.columns:

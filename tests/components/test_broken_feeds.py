@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from factory_assets.components.catching_up import build_catch_up_sensor
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.retraining import build_retraining_sensor
 from factory_assets.components.naming import RANGE_START_TAG
-from factory_assets.components.source_checks import build_source_checks
+from factory_assets.components.source_checks import build_source_checks, source_check_keys
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.incidents import Finding, Incident
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
 from factory_assets.storage.incidents import Incidents
 from tests.components.test_retraining_sensor import NOW, SPEC
 
@@ -156,6 +157,24 @@ def fingerprint(stand: Stand) -> str:
     from factory_assets.storage.landing import find_files, fingerprint_files
 
     return fingerprint_files(find_files(stand.folder / "landing", SOURCE, [str(DAY)]))
+
+
+@pytest.mark.parametrize(("max_lag", "fresh"), [("36h", True), ("6h", False)])
+def test_a_feed_is_as_fresh_as_its_newest_event(max_lag: str, fresh: bool, stand: Stand) -> None:
+    declared = {**SOURCE.model_dump(exclude={"max_lag"}), "max_lag": max_lag, "event_time": "at"}
+    columns = {"id": {"type": "bigint"}, "at": {"type": "timestamp"}}
+    spec = SourceSpec.model_validate({**declared, "columns": columns, "incidents": {}})
+    rows = pa.table({"id": [1], "at": pa.array([NOW - timedelta(hours=12)], UTC_TIMESTAMP)})
+    Lake(str(stand.folder / "lake")).replace(TableSpec("bronze/flights", rows.schema, ("id",)), rows)
+    _, check = build_source_checks(spec)
+    result = check(lake=stand.resources["lake"], clock=stand.resources["clock"])
+    assert (result.passed, result.metadata["lag_hours"].value) == (fresh, 12.0)
+    assert [key.name for key in source_check_keys(spec)] == ["batches_are_sound", "data_freshness"]
+
+
+def test_max_lag_without_an_event_time_is_no_declaration() -> None:
+    with pytest.raises(ValueError, match="declare event_time"):
+        SourceSpec.model_validate({**SOURCE.model_dump(exclude={"incidents"}), "max_lag": "36h"})
 
 
 def test_the_check_of_the_source_lists_where_and_what(stand: Stand) -> None:
