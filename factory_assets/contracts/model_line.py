@@ -14,7 +14,9 @@ from factory_assets.contracts.strict import span as _span
 from factory_assets.contracts.tuning import ParamValue, SampleWeightSpec, SearchSpec
 
 Task = estimators.Task
-CheckKind = Literal["data_freshness", "model_age", "feature_drift", "prediction_drift"]
+CheckKind = Literal[
+    "data_freshness", "model_age", "feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality", "skew"
+]
 
 # Where the models of a fleet are fitted; the results are the same.
 Executor = Literal["serial", "processes", "ray"]
@@ -74,6 +76,23 @@ class FreshnessSpec(_Strict):
     data_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
 
 
+class QualitySpec(_Strict):
+    """When the serving model counts as decayed, by its labels or, before they are known, by its scores."""
+
+    window: Duration = _span("14d", "The newest whole days whose rows are judged.")
+    max_loss: float = Field(
+        default=0.2, gt=0, description="Share of the champion's skill over the dummy, on its holdout, that may be lost."
+    )
+    min_rows: int = Field(default=200, ge=50, description="Fewer rows in the window give no verdict.")
+
+
+class SkewSpec(_Strict):
+    """Whether training sees the features that scoring saw."""
+
+    sample: int = Field(default=200, ge=1, description="Rows of each scoring whose features are kept as a hash.")
+    max_share: float = Field(default=0.0, ge=0, lt=1, description="Share of the sample that may differ.")
+
+
 class SegmentsSpec(_Strict):
     """Which segments of a fleet get a model of their own, and when it serves instead of their parent's."""
 
@@ -119,6 +138,8 @@ class ModelLineSpec(_Strict):
     promote_when: PromotionSpec = PromotionSpec()
     freshness: FreshnessSpec = FreshnessSpec()
     drift: DriftSpec = DriftSpec()
+    quality: QualitySpec = QualitySpec()
+    skew: SkewSpec = SkewSpec()
     retrain: RetrainSpec = RetrainSpec()
     when_broken: Literal["block", "go_on"] = Field(
         default="block",

@@ -1,6 +1,6 @@
 """Frozen verdicts: what the pure functions of `core` return, and what storage and the UI show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from factory_assets.contracts.drift_policy import DriftMeasure
@@ -108,6 +108,32 @@ class DriftReport:
     def drifted_features(self) -> tuple[str, ...]:
         """Names of the worst segment's drifted features, worst first."""
         return tuple(feature.feature for feature in self.features if feature.drifted)
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The serving model's metric in a window against its own holdout; `realised` is None before labels are known.
+
+    `loss` is the share of the champion's skill over the dummy that is gone, `unexplained` the part of it that scores of
+    the same kind did not lose on the holdout. Errors are standard errors.
+    """
+
+    judged: bool
+    decayed: bool
+    metric: str
+    rows: int
+    reference: float
+    realised: float | None
+    realised_error: float | None
+    expected: float | None
+    expected_error: float | None
+    loss: float
+    unexplained: float
+    reason: str
+
+    def because(self, reason: str) -> "QualityReport":
+        """The same with a reason."""
+        return replace(self, reason=reason)
 
 
 @dataclass(frozen=True)

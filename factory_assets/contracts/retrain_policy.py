@@ -9,7 +9,9 @@ from factory_assets.contracts.retraining import Action, Strategy
 from factory_assets.contracts.strict import Strict, span
 
 # What a retrain can mend: failed checks, and what is due by itself.
-Trigger = Literal["model_age", "feature_drift", "prediction_drift", "new_rows", "schedule"]
+Trigger = Literal[
+    "model_age", "feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality", "new_rows", "schedule"
+]
 
 
 def _split(when: str) -> list[str]:

@@ -89,3 +89,24 @@ def numeric_values(values: pd.Series) -> np.ndarray:
         raise ValueError(f"column {values.name!r} should be numeric and holds something else: {error}") from error
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
+
+
+def sample_places(keys: np.ndarray, size: int) -> np.ndarray:
+    """Places of at most `size` of the keys, the same keys wherever they occur: those with the smallest hashes."""
+    hashes = pd.util.hash_array(np.asarray(keys, dtype=object), categorize=False)
+    return np.sort(np.argsort(hashes, kind="stable")[:size])
+
+
+def hash_columns(frame: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
+    """A hash of every value as a model would see it, int64 of shape (n, features): whatever the dtypes it came with.
+
+    A number is hashed as float64 (missing and infinite alike, both zeros alike), text as text.
+    """
+    hashes = np.empty((len(frame), len(features)), dtype=np.int64)
+    for position, name in enumerate(features):
+        if is_numeric(frame[name]):
+            values: np.ndarray = numeric_values(frame[name]) + 0.0
+        else:
+            values = frame[name].astype(object).where(frame[name].notna(), None).to_numpy()
+        hashes[:, position] = pd.util.hash_array(values, categorize=False).view(np.int64)
+    return hashes

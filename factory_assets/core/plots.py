@@ -40,7 +40,7 @@ def plot_calibration(labels: np.ndarray, scores: np.ndarray) -> bytes:
         A PNG; with no rows, one that says so.
     """
     if len(scores) == 0:
-        return _nothing("Calibration: no rows to judge")
+        return nothing_to_show("Calibration: no rows to judge")
     order = np.argsort(scores, kind="stable")
     bins = [part for part in np.array_split(order, _CALIBRATION_BINS) if len(part)]
     predicted = np.array([scores[part].mean() for part in bins])
@@ -50,7 +50,7 @@ def plot_calibration(labels: np.ndarray, scores: np.ndarray) -> bytes:
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     verdict = "Well calibrated" if well else "Poorly calibrated"
-    _title(upper, f"{verdict}: off by {gap * 100:.1f} points on average", f"{len(scores):,} rows", GOOD if well else BAD)
+    title_axes(upper, f"{verdict}: off by {gap * 100:.1f} points on average", f"{len(scores):,} rows", GOOD if well else BAD)
     upper.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="perfect")
     upper.plot(predicted, observed, color=CURRENT, marker="o", markersize=5, linewidth=1.5, label="model")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="observed share")
@@ -58,7 +58,7 @@ def plot_calibration(labels: np.ndarray, scores: np.ndarray) -> bytes:
     lower.hist(scores, bins=40, range=(0, 1), color=REFERENCE)
     lower.set(xlabel="predicted probability", ylabel="rows", yticks=[])
     _plain(lower)
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_predicted_against_actual(labels: np.ndarray, scores: np.ndarray) -> bytes:
@@ -72,21 +72,21 @@ def plot_predicted_against_actual(labels: np.ndarray, scores: np.ndarray) -> byt
         A PNG; with no rows, one that says so.
     """
     if len(scores) == 0:
-        return _nothing("Predicted against actual: no rows to judge")
+        return nothing_to_show("Predicted against actual: no rows to judge")
     metrics = evaluate_metrics("regression", labels, scores)
     shown = np.linspace(0, len(scores) - 1, min(len(scores), _MOST_POINTS)).astype(int)
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
     explains = metrics["r2"] > 0
     verdict = f"Explains {metrics['r2']:.0%} of the variance" if explains else "No better than the mean"
-    _title(axes, verdict, f"RMSE {metrics['rmse']:.4g}, {len(scores):,} rows", GOOD if explains else BAD)
+    title_axes(axes, verdict, f"RMSE {metrics['rmse']:.4g}, {len(scores):,} rows", GOOD if explains else BAD)
     low, high = float(min(labels.min(), scores.min())), float(max(labels.max(), scores.max()))
     margin = (high - low) * 0.03 or 1.0
     limits = (low - margin, high + margin)
     axes.scatter(labels[shown], scores[shown], s=9, color=CURRENT, alpha=0.4, linewidths=0)
     axes.plot(limits, limits, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set(xlim=limits, ylim=limits, xlabel="actual", ylabel="predicted")
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_importance(names: Sequence[str], values: Sequence[float]) -> bytes:
@@ -102,14 +102,14 @@ def plot_importance(names: Sequence[str], values: Sequence[float]) -> bytes:
     pairs = [(name, value) for name, value in zip(names, values, strict=True) if np.isfinite(value)]
     largest = sorted(pairs, key=lambda pair: -pair[1])[:_MOST_BARS]
     if not largest:
-        return _nothing("Importance: nothing to show")
+        return nothing_to_show("Importance: nothing to show")
     figure = Figure(figsize=(5.6, 1.1 + 0.26 * max(len(largest), _FEWEST_BARS)), layout="constrained")
     axes = figure.subplots()
     more = f"the first {len(largest)} of {len(pairs)} features" if len(pairs) > len(largest) else ""
-    _title(axes, f"{_clip(largest[0][0])} matters most", more, INK)
-    _bars(axes, [name for name, _ in largest], [value for _, value in largest], [CURRENT] * len(largest))
+    title_axes(axes, f"{_clip(largest[0][0])} matters most", more, INK)
+    draw_bars(axes, [name for name, _ in largest], [value for _, value in largest], [CURRENT] * len(largest))
     axes.set_xlabel("increase of the error when shuffled")
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_drift(report: DriftReport, most: int = 4) -> bytes:
@@ -120,7 +120,7 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
     """
     worst = sorted(report.features, key=lambda feature: -feature.severity)
     if not worst:
-        return _nothing("Drift: no features to compare")
+        return nothing_to_show("Drift: no features to compare")
     detailed = worst[: max(most, 1)]
     rows = (len(detailed) + 1) // 2
     figure = Figure(figsize=(9.0, max(3.0, 0.6 + 1.75 * rows)), layout="constrained")
@@ -134,9 +134,9 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
     colour = BAD if count else GOOD
     if not report.judged:
         verdict, colour = "Not judged: too few rows", INK
-    _title(axes, verdict, _shown_rows(report, segment), colour)
+    title_axes(axes, verdict, _shown_rows(report, segment), colour)
     bars = worst[:_MOST_BARS]
-    _bars(axes, [f.feature for f in bars], [f.severity for f in bars], [BAD if f.drifted else REFERENCE for f in bars])
+    draw_bars(axes, [f.feature for f in bars], [f.severity for f in bars], [BAD if f.drifted else REFERENCE for f in bars])
     axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlabel("effect in thresholds (dashed: 1)")
     handles = [Patch(color=REFERENCE, label="reference"), Patch(color=CURRENT, label="current")]
@@ -147,7 +147,7 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
             _draw_shares(panel, detailed[position])
         else:
             panel.set_axis_off()
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_freshness(report: FreshnessReport) -> bytes:
@@ -159,16 +159,16 @@ def plot_freshness(report: FreshnessReport) -> bytes:
     axes = figure.subplots()
     colour = GOOD if report.fresh else BAD
     if report.newest_utc is None:
-        _title(axes, "Not fresh: nothing was ever reported", "", colour)
+        title_axes(axes, "Not fresh: nothing was ever reported", "", colour)
     else:
         verdict = "Fresh" if report.fresh else "Stale"
         shown = f"{hours / divisor:.1f} {unit} old, limit {limit / divisor:g}"
-        _title(axes, f"{verdict}: {shown}", f"newest {report.newest_utc:%Y-%m-%d %H:%M} UTC", colour)
+        title_axes(axes, f"{verdict}: {shown}", f"newest {report.newest_utc:%Y-%m-%d %H:%M} UTC", colour)
     axes.barh([0], [hours / divisor], color=colour, height=0.55)
     axes.axvline(limit / divisor, color=INK, linewidth=1.2)
     axes.set(yticks=[], xlim=(0, max(hours, limit) / divisor * 1.1), xlabel=f"lag in {unit} (line: limit)")
     axes.spines["left"].set_visible(False)
-    return _png(figure)
+    return to_png(figure)
 
 
 def image_markdown(png: bytes, alt: str) -> str:
@@ -207,14 +207,16 @@ def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
     _plain(axes, size=6.5)
 
 
-def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> None:
+def draw_bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> None:
+    """Named bars from the top down."""
     places = np.arange(len(names))
     axes.barh(places, values, color=colours, height=0.65)
     axes.set_yticks(places, [_clip(name) for name in names])
     axes.set_ylim(max(len(names), _FEWEST_BARS) - 0.5, -0.5)  # Downwards; a single bar does not fill the picture.
 
 
-def _title(axes: Axes, verdict: str, detail: str, colour: str) -> None:
+def title_axes(axes: Axes, verdict: str, detail: str, colour: str) -> None:
+    """The verdict in its colour, the detail small below it."""
     axes.set_title(verdict, fontsize=11, fontweight="bold", color=colour, loc="left", pad=18 if detail else 8)
     if detail:
         axes.annotate(detail, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=8.5, color=INK)
@@ -235,13 +237,14 @@ def _clip(text: str, most: int = 24) -> str:
     return short.replace("$", r"\$")
 
 
-def _nothing(words: str) -> bytes:
+def nothing_to_show(words: str) -> bytes:
+    """A PNG of one sentence."""
     figure = Figure(figsize=(5.6, 0.8))
     figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=10, color=INK)
-    return _png(figure)
+    return to_png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """64 colours are enough for flat drawings, and a third of the bytes: these are kept inside run metadata."""
     FigureCanvasAgg(figure)
     drawn, small = io.BytesIO(), io.BytesIO()

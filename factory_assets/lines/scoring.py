@@ -52,6 +52,7 @@ def score_days(stores: LineStores, days: Sequence[date], timezone: str, now: dat
     provenance = _credit(scored, fleet, feature_set.version, now, run_id)
     scores = pa.array(scored.scores, pa.float64(), from_pandas=True)
     table_version = stores.predictions.write(rows, scores, days, provenance)
+    stores.feature_hashes.record(rows, features, feature_set.version, now)
     served = scored.servers >= 0
     by_parent = pc.sum(pc.not_equal(provenance.segment, provenance.model_segment)).as_py() or 0
     return ScoringOutcome(

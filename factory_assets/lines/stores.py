@@ -8,10 +8,12 @@ from factory_assets.storage.check_results import CheckResults
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.drift_references import DriftReferences
 from factory_assets.storage.drift_results import DriftResults
+from factory_assets.storage.feature_hashes import FeatureHashes
 from factory_assets.storage.mlflow_registry import MlflowRegistry
 from factory_assets.storage.model_versions import ModelVersions
 from factory_assets.storage.predictions import Predictions
 from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.scored_labels import ScoredLabels
 from factory_assets.storage.training_cycles import TrainingCycles
 from factory_assets.storage.training_sets import TrainingSets
 
@@ -71,3 +73,13 @@ class LineStores:
     def drift_results(self) -> DriftResults:
         """The record of drift, by segment and feature."""
         return DriftResults(self.lake)
+
+    @property
+    def scored_labels(self) -> ScoredLabels:
+        """Scores beside the labels that are known."""
+        return ScoredLabels(self.lake, self.spec)
+
+    @property
+    def feature_hashes(self) -> FeatureHashes:
+        """What scoring saw of a sample of rows."""
+        return FeatureHashes(self.lake, self.spec)

@@ -40,7 +40,7 @@ class Window:
 
     sql: str
     parameters: Sequence[Any]
-    tables: Mapping[str, PinnedTable]
+    tables: Mapping[str, PinnedTable | pa.Table]
     columns: Mapping[str, str]
 
     @classmethod
@@ -95,7 +95,7 @@ def compare_window(lake: Lake, line: str, window: Window, serving: Sequence[Serv
 
 def table_rows(window: Window) -> int:
     """The most rows that the window can have, by the commit log."""
-    return max((table.row_count for table in window.tables.values()), default=0)
+    return max((table.row_count for table in window.tables.values() if isinstance(table, PinnedTable)), default=0)
 
 
 def _batches(names: list[str], rows: int) -> list[list[str]]:
@@ -196,8 +196,8 @@ def _search(edges: np.ndarray, group: np.ndarray, values: np.ndarray) -> np.ndar
 
 
 def _read_text(found: pa.Table) -> Comparison:
-    sizes = np.array([len(entry) for entry in found["categories"].to_pylist()])
-    groups, width = len(sizes), max(int(sizes.max()), 1)
+    sizes = np.array([len(entry) for entry in found["categories"].to_pylist()], dtype=np.int64)
+    groups, width = len(sizes), max(int(sizes.max(initial=0)), 1)
     cells, filled = _flatten(found["cells"])
     rows, _ = _flatten(found["rows"])
     group, _ = _places(filled)

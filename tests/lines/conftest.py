@@ -45,6 +45,16 @@ def write_things(lake: Lake, shift: float = 0.0, hours: int = HOURS) -> None:
     lake.replace(TableSpec("marts/fct_thing", labels.schema, ("id",)), labels)
 
 
+def change_labels(lake: Lake, flip: bool = False, more: bool = False) -> None:
+    """From day 40 on labels are the opposite for half of the things (`flip`), or true for most (`more`)."""
+    labels = lake.query("select * from t order by id", t=lake.pin("marts/fct_thing"))
+    ids, late = labels["id"].to_numpy(), labels["late"].to_numpy(zero_copy_only=False).copy()
+    late_ids = ids >= 24 * 40
+    late = np.where(flip & late_ids & (ids % 2 == 0), ~late, late) | (more & late_ids & (ids % 4 > 0))
+    changed = labels.set_column(labels.column_names.index("late"), "late", pa.array(late))
+    lake.replace(TableSpec("marts/fct_thing", changed.schema, ("id",)), changed)
+
+
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh MLflow database, made once: the schema takes two seconds."""

@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 
+from factory_assets.contracts.drift_policy import HysteresisSpec
+from factory_assets.contracts.model_line import QualitySpec, SkewSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import ScoringOutcome, score_days
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.check_results import CHECK_RESULTS
-from tests.lines.conftest import NOW, START, write_things
+from factory_assets.storage.drift_results import DRIFT_RESULTS
+from tests.lines.conftest import NOW, START, change_labels, write_things
 
 
 def train(stores: Any, now: datetime = NOW) -> None:
@@ -112,3 +115,92 @@ def test_a_verdict_is_recorded_once_however_often_it_is_given(stores) -> None:
         judge(stores, "model_age", NOW, "run")
     (row,) = stores.lake.rows(CHECK_RESULTS)
     assert (row["line"], row["check"], row["champion_version"], row["passed"]) == ("delay", "model_age", 1, True)
+
+
+def test_what_drifts_is_kept_by_segment_and_feature(stores) -> None:
+    train(stores)
+    write_things(stores.lake, shift=2.0)
+    judged = judge(stores, "feature_drift", NOW + timedelta(days=8), "run")
+    rows = {row["feature"]: row for row in stores.lake.rows(DRIFT_RESULTS)}
+    assert sorted(rows) == ["kind", "x"]
+    assert (rows["x"]["exceeded"], rows["kind"]["exceeded"], rows["x"]["segment_drifted"]) == (True, False, True)
+    assert judged.failing_segments == ("all",)
+    assert judged.numbers["worst_feature"] == "x"
+
+
+def test_looking_again_on_the_same_day_is_no_new_test(stores) -> None:
+    train(stores)
+    first = judge(stores, "feature_drift", NOW + timedelta(days=8, hours=1), "run")
+    again = judge(stores, "feature_drift", NOW + timedelta(days=8, hours=23), "run")
+    assert again.summary == first.summary
+    assert len(stores.lake.rows(DRIFT_RESULTS)) == 2
+
+
+def test_hysteresis_waits_for_a_second_day(stores) -> None:
+    drift = stores.spec.drift.model_copy(update={"hysteresis": HysteresisSpec(hits=2, of=3)})
+    patient = replace(stores, spec=stores.spec.model_copy(update={"drift": drift}))
+    train(stores)
+    write_things(stores.lake, shift=2.0)
+    assert judge(patient, "feature_drift", NOW + timedelta(days=8), "run").passed
+    assert not judge(patient, "feature_drift", NOW + timedelta(days=9), "run").passed
+
+
+@pytest.mark.parametrize(("change", "failing"), [({}, []), ({"flip": True}, ["quality"]), ({"more": True}, ["label_drift"])])
+def test_labels_that_the_features_no_longer_tell_are_a_decay_of_the_model(stores, change, failing) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 3), date(2013, 2, 23), now=NOW + timedelta(days=20))
+    change_labels(stores.lake, **change)
+    later = NOW + timedelta(days=14)
+    verdicts = {kind: judge(stores, kind, later, "run") for kind in ("quality", "label_drift", "estimated_quality")}
+    assert verdicts["quality"].numbers["judged"]
+    assert set(failing) <= {kind for kind, verdict in verdicts.items() if not verdict.passed}
+    assert verdicts["estimated_quality"].passed
+    if not change:
+        assert all(verdict.passed for verdict in verdicts.values())
+
+
+def test_the_window_and_the_limit_of_quality_are_the_lines(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 3), date(2013, 2, 23), now=NOW + timedelta(days=20))
+    change_labels(stores.lake, flip=True)
+    later = NOW + timedelta(days=14)
+
+    def passed(**keys):
+        spec = stores.spec.model_copy(update={"quality": QualitySpec(**keys)})
+        return judge(replace(stores, spec=spec), "quality", later, "run").passed
+
+    assert not passed()
+    assert passed(max_loss=5.0)
+    assert passed(min_rows=100_000)
+    assert passed(window="1d")  # a day has too few rows for a verdict
+
+
+def test_training_on_the_features_that_were_scored_is_no_skew(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))
+    assert not judge(stores, "skew", NOW, "run").numbers["judged"]
+    stores.training_sets.build(NOW + timedelta(days=8))
+    judged = judge(stores, "skew", NOW + timedelta(days=8), "run")
+    assert judged.passed
+    assert judged.numbers["compared_rows"] > 100
+
+
+def test_features_that_changed_after_they_were_scored_are_skew_and_named(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))
+    write_things(stores.lake, shift=0.001)
+    stores.training_sets.build(NOW + timedelta(days=8))
+    judged = judge(stores, "skew", NOW + timedelta(days=8), "run")
+    assert not judged.passed
+    assert list(judged.numbers["differing_rows"]) == ["x"]
+    assert "x in" in judged.summary
+    tolerant = stores.spec.model_copy(update={"skew": SkewSpec(max_share=0.999)})
+    few = stores.spec.model_copy(update={"skew": SkewSpec(sample=3)})
+    judged_by = {name: replace(stores, spec=spec) for name, spec in (("tolerant", tolerant), ("few", few))}
+    assert judge(judged_by["tolerant"], "skew", NOW, "run").passed == (
+        max(judged.numbers["differing_rows"].values()) <= 0.999 * judged.numbers["compared_rows"]
+    )
+    score(judged_by["few"], date(2013, 2, 17), date(2013, 2, 17), now=NOW + timedelta(days=8))
+    kept = stores.lake.query("select count(*) as n from t where as_of_utc >= ?", [NOW + timedelta(days=7)],
+                             t=stores.lake.pin("ops/feature_hashes"))  # fmt: skip
+    assert kept["n"][0].as_py() == 3

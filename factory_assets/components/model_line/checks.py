@@ -1,6 +1,6 @@
 """The asset checks of a line: one key a kind, with numbers, a picture, and the evidence that the sensor acts on."""
 
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 
@@ -21,16 +21,12 @@ FAILING_SEGMENTS_METADATA = "failing_segments"
 def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
     """The key of each check of the line: the model's age belongs to the models, the rest to the predictions."""
     predictions, models = predictions_key(spec.name), models_key(spec.name)
-    return {
-        "data_freshness": dg.AssetCheckKey(predictions, "data_freshness"),
-        "model_age": dg.AssetCheckKey(models, "model_age"),
-        "feature_drift": dg.AssetCheckKey(predictions, "feature_drift"),
-        "prediction_drift": dg.AssetCheckKey(predictions, "prediction_drift"),
-    }
+    kinds: tuple[CheckKind, ...] = get_args(CheckKind)
+    return {kind: dg.AssetCheckKey(models if kind == "model_age" else predictions, kind) for kind in kinds}
 
 
 def build_checks(spec: ModelLineSpec) -> list[dg.AssetChecksDefinition]:
-    """The four checks of a line."""
+    """The checks of a line, one of each kind."""
     return [_build_check(spec, kind, key) for kind, key in check_keys(spec).items()]
 
 
@@ -65,11 +61,16 @@ def _metadata(judgement: Judgement) -> dict[str, Any]:
 
 
 def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
-    freshness, drift = spec.freshness, spec.drift
+    freshness, drift, quality = spec.freshness, spec.drift, spec.quality
+    days = format_duration(quality.window)
     window = format_duration(drift.window)
     return {
         "data_freshness": f"The newest feature row is at most {format_duration(freshness.data_max_lag)} old, by event time.",
         "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.",
         "feature_drift": f"Features of the last {window} are as at training, or noise explains how they differ.",
         "prediction_drift": f"Scores of the last {window} are as on the holdout, or noise explains how they differ.",
+        "label_drift": f"Labels known of the last {window} are as at training, or the features explain how they differ.",
+        "quality": f"The model has lost at most {quality.max_loss:.0%} of its skill, by the labels known of {days}.",
+        "estimated_quality": f"By its scores of {days} the model loses at most {quality.max_loss:.0%} of its skill.",
+        "skew": "Sampled rows have the features in training that they had when they were scored.",
     }[kind]

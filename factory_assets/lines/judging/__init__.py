@@ -7,6 +7,8 @@ from factory_assets.contracts.model_line import CheckKind
 from factory_assets.lines.judging.drift import judge_feature_drift, judge_prediction_drift
 from factory_assets.lines.judging.freshness import judge_data_freshness, judge_model_age
 from factory_assets.lines.judging.judgement import Judgement
+from factory_assets.lines.judging.quality import judge_estimated_quality, judge_label_drift, judge_quality
+from factory_assets.lines.judging.skew import judge_skew
 from factory_assets.lines.stores import LineStores
 
 __all__ = ["Judgement", "judge"]
@@ -16,6 +18,10 @@ _JUDGES: dict[CheckKind, Callable[[LineStores, datetime, str], Judgement]] = {
     "model_age": judge_model_age,
     "feature_drift": judge_feature_drift,
     "prediction_drift": judge_prediction_drift,
+    "label_drift": judge_label_drift,
+    "quality": judge_quality,
+    "estimated_quality": judge_estimated_quality,
+    "skew": judge_skew,
 }
 
 

@@ -1,58 +1,59 @@
 """Do features and predictions look as they did at training?"""
 
-from collections.abc import Mapping
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.plots import plot_drift
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
+from factory_assets.lines.judging.serving import list_serving, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.delta import PinnedTable
 from factory_assets.storage.drift_references import PREDICTION
-from factory_assets.storage.drift_windows import Serving, Window, compare_window
+from factory_assets.storage.drift_windows import Window, compare_window
 
-_DRIFT_CHECKS: tuple[CheckKind, ...] = ("feature_drift", "prediction_drift")
+_SHARING: frozenset[CheckKind] = frozenset(
+    {"feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
+)
 _MOST_NAMED_SEGMENTS = 1000
 
 
 def judge_feature_drift(stores: LineStores, now: datetime, run_id: str) -> Judgement:
     """The feature rows of the newest whole days against each champion's training rows."""
-    table = stores.lake.find(f"features/{stores.spec.feature_set}")
-    named = table.columns if table else []
-    left_out = {*stores.spec.row_key, PREDICTION, *stores.spec.drift.ignore}
-    features = {name: name for name in named if name not in left_out}
-    return _judge(stores, "feature_drift", now, table, features)
+    spec = stores.spec
+    span = whole_days(spec.drift.window, now)
+    table = stores.lake.find(f"features/{spec.feature_set}")
+    left_out = {*spec.row_key, PREDICTION, *spec.drift.ignore}
+    features = [name for name in (table.columns if table else []) if name not in left_out]
+    window = window_of_features(stores, table, features, span) if table is not None and features else None
+    return _judge(stores, "feature_drift", now, span, window)
 
 
 def judge_prediction_drift(stores: LineStores, now: datetime, run_id: str) -> Judgement:
     """The scores of the newest whole days against those on each champion's holdout."""
-    return _judge(stores, "prediction_drift", now, stores.lake.find(stores.predictions.name), {PREDICTION: "score"})
+    span = whole_days(stores.spec.drift.window, now)
+    table = stores.lake.find(stores.predictions.name)
+    window = window_of_scores(stores, table, PREDICTION, span) if table is not None else None
+    return _judge(stores, "prediction_drift", now, span, window)
 
 
-def drift_window(spec: ModelLineSpec, now: datetime) -> tuple[datetime, datetime]:
+def whole_days(window: timedelta, now: datetime) -> tuple[datetime, datetime]:
     """The newest whole days (UTC): a window, and so a test of the month's promise, for each day and not each look."""
-    end = datetime.combine(now.date(), time(), now.tzinfo)
-    return end - spec.drift.window, end
+    end = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
+    return end - window, end
 
 
 def sharing_checks(spec: ModelLineSpec) -> int:
     """How many checks share the promise of false alarms: those whose failure starts a retrain, this one at least."""
-    return max(1, len(set(_DRIFT_CHECKS) & set(spec.retrain.named_triggers)))
+    return max(1, len(_SHARING.intersection(spec.retrain.named_triggers)))
 
 
 def _judge(
-    stores: LineStores, check: CheckKind, now: datetime, table: PinnedTable | None, features: Mapping[str, str]
+    stores: LineStores, check: CheckKind, now: datetime, span: tuple[datetime, datetime], window: Window | None
 ) -> Judgement:
     spec = stores.spec
-    span = drift_window(spec, now)
-    champion = stores.versions.champion(spec.name)
-    serving = [Serving(champion.segment, champion.segment, champion.version)] if champion else []
-    comparisons = []
-    if table is not None and features:
-        window = Window.of_table(table, features, spec.as_of, span)
-        comparisons = compare_window(stores.lake, spec.name, window, serving)
+    serving = list_serving(stores)
+    comparisons = compare_window(stores.lake, spec.name, window, serving) if window is not None else []
     versions = {entry.segment: entry.version for entry in serving}
     history = stores.drift_results.count_exceeded(spec.name, check, span[1], spec.drift.hysteresis.of - 1, versions)
     report, judged = evaluate_drift(comparisons, spec.drift, history, sharing_checks(spec))
@@ -62,7 +63,7 @@ def _judge(
         check=check,
         passed=not report.drifted,
         summary=report.reason,
-        champion_version=champion.version if champion else 0,
+        champion_version=max(versions.values(), default=0),
         data_as_of_utc=newest_feature_row(stores) or NEVER,
         picture=plot_drift(report),
         numbers=drift_numbers(report),

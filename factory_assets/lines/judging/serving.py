@@ -1,0 +1,66 @@
+"""Which model is judged on which rows: every champion that serves, on all rows of its own segment or level."""
+
+from datetime import datetime
+
+import pyarrow as pa
+
+from factory_assets.core.segments import segment_keys
+from factory_assets.lines.stores import LineStores
+from factory_assets.storage.delta import PinnedTable
+from factory_assets.storage.drift_windows import Serving, Window
+from factory_assets.storage.sql import quote_identifier
+
+
+def list_serving(stores: LineStores) -> list[Serving]:
+    """The champions that serve, in the order of their segments."""
+    serving = stores.versions.standing(stores.spec.name).serving
+    return [Serving(segment, segment, champion.version) for segment, champion in sorted(serving.items())]
+
+
+def window_of_features(
+    stores: LineStores, table: PinnedTable, features: list[str], span: tuple[datetime, datetime]
+) -> Window:
+    """The feature rows of a window, each once for every level of the line's hierarchy, under its key there.
+
+    A parent was trained on all rows below it, so it is compared on all of them, whoever scores them.
+    """
+    spec = stores.spec
+    named = {name: name for name in features}
+    if not spec.segment_by:
+        return Window.of_table(table, named, spec.as_of, span)
+    as_of = quote_identifier(spec.as_of)
+    columns = ", ".join(map(quote_identifier, features))
+    parts: list[tuple[str, str]] = []
+    tables: dict[str, PinnedTable | pa.Table] = {"current_rows": table}
+    for level, key in enumerate(spec.levels):
+        if not key:
+            parts.append((f"select 'all' as segment, {columns} from current_rows", ""))
+            continue
+        texts = ", ".join(f"{quote_identifier(column)}::varchar as {quote_identifier(column)}" for column in key)
+        keys_sql = f"select distinct {texts} from t where {as_of} >= ? and {as_of} < ?"
+        distinct = stores.lake.query(keys_sql, list(span), t=table)
+        name = f"keys_{level}"
+        tables[name] = distinct.append_column("segment", segment_keys(distinct, key).dictionary_decode())
+        on = " and ".join(
+            f"c.{quote_identifier(column)}::varchar is not distinct from k.{quote_identifier(column)}" for column in key
+        )
+        listed = ", ".join(f"c.{quote_identifier(feature)}" for feature in features)
+        parts.append((f"select k.segment, {listed} from current_rows as c join {name} as k on {on}", "c."))
+    where = "where {0}{1} >= ? and {0}{1} < ?"
+    sql = " union all ".join(f"{select} {where.format(alias, as_of)}" for select, alias in parts)
+    types = {field.name: str(getattr(field.type, "type", field.type)) for field in table.handle.schema().fields}
+    return Window(sql, [*span] * len(parts), tables, {name: types[name] for name in features})
+
+
+def window_of_scores(stores: LineStores, table: PinnedTable, name: str, span: tuple[datetime, datetime]) -> Window:
+    """The scores of a window under the segment of the model that gave them, where that is the row's own segment.
+
+    A parent scores what its segments leave over, which says nothing beside the scores of all rows on its holdout.
+    """
+    as_of = quote_identifier(stores.spec.as_of)
+    own = "segment = model_segment" if stores.spec.segment_by else "true"
+    sql = (
+        f"select model_segment as segment, score as {quote_identifier(name)} from current_rows "
+        f"where {own} and {as_of} >= ? and {as_of} < ?"
+    )
+    return Window(sql, list(span), {"current_rows": table}, {name: "double"})

@@ -1,0 +1,34 @@
+"""Does training see the features that scoring saw?"""
+
+from datetime import datetime
+
+from factory_assets.core.quality_plots import plot_skew
+from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
+from factory_assets.lines.stores import LineStores
+
+
+def judge_skew(stores: LineStores, now: datetime, run_id: str) -> Judgement:
+    """Sampled rows of the newest training set against the hashes that scoring left of them."""
+    spec = stores.spec
+    champion = stores.versions.champion(spec.name)
+    table = stores.lake.find(stores.training_sets.name)
+    compared, differing = stores.feature_hashes.compare(table) if table is not None else (0, {})
+    most = max(differing.values(), default=0)
+    skewed = compared > 0 and most > spec.skew.max_share * compared
+    named = ", ".join(f"{name} in {count:,}" for name, count in sorted(differing.items(), key=lambda d: (-d[1], d[0]))[:5])
+    if not compared:
+        summary = "Not judged: no row of the training set was scored before with its features kept."
+    elif not differing:
+        summary = f"All {compared:,} sampled rows have the features in training that they had when they were scored."
+    else:
+        verdict = "differ" if skewed else "differ, within the limit"
+        summary = f"Of {compared:,} sampled rows the features of training and scoring {verdict}: {named}."
+    return Judgement(
+        check="skew",
+        passed=not skewed,
+        summary=summary,
+        champion_version=champion.version if champion else 0,
+        data_as_of_utc=newest_feature_row(stores) or NEVER,
+        picture=plot_skew(differing, compared),
+        numbers={"compared_rows": compared, "differing_rows": differing, "judged": compared > 0},
+    )
