@@ -42,6 +42,7 @@ from factory_assets.storage.costs import COSTS, Costs
 from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.drift_references import DRIFT_REFERENCES
 from factory_assets.storage.drift_results import DRIFT_RESULTS
+from factory_assets.storage.feature_hashes import FEATURE_HASHES
 from factory_assets.storage.incidents import INCIDENTS
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
@@ -178,6 +179,7 @@ def test_every_setting_is_documented() -> None:
         CHECK_RESULTS,
         DRIFT_REFERENCES,
         DRIFT_RESULTS,
+        FEATURE_HASHES,
         RETRAIN_LEDGER,
         COSTS,
     ],

@@ -11,6 +11,7 @@ from factory_assets.lines.judging.serving import list_serving, window_of_feature
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.drift_references import PREDICTION
 from factory_assets.storage.drift_windows import Window, compare_window
+from factory_assets.storage.model_versions import ONLY_SEGMENT
 
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
@@ -63,7 +64,7 @@ def _judge(
         check=check,
         passed=not report.drifted,
         summary=report.reason,
-        champion_version=max(versions.values(), default=0),
+        champion_version=versions.get(ONLY_SEGMENT, max(versions.values(), default=0)),
         data_as_of_utc=newest_feature_row(stores) or NEVER,
         picture=plot_drift(report),
         numbers=drift_numbers(report),
