@@ -9,7 +9,7 @@ import pandas as pd
 from factory_assets.contracts.reports import FeatureDrift
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.report_page import ReportContent, build_report
-from factory_assets.lines.judging.drift import drift_window, sharing_checks
+from factory_assets.lines.judging.drift import sharing_checks, whole_days
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.drift_references import PREDICTION
@@ -59,7 +59,7 @@ def _read_distributions(stores: LineStores, now: datetime) -> tuple[FeatureDrift
         return ()
     left_out = {*spec.row_key, PREDICTION, *spec.drift.ignore}
     features = {name: name for name in table.columns if name not in left_out}
-    window = Window.of_table(table, features, spec.as_of, drift_window(spec, now))
+    window = Window.of_table(table, features, spec.as_of, whole_days(spec.drift.window, now))
     serving = [Serving(champion.segment, champion.segment, champion.version)]
     comparisons = compare_window(stores.lake, spec.name, window, serving)
     return evaluate_drift(comparisons, spec.drift, {}, sharing_checks(spec))[0].features
