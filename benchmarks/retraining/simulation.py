@@ -65,7 +65,8 @@ class Simulation:
                     self._start(request)
             for run_id in decision.stop_run_ids:
                 self._stop(run_id)
-        self._note_silence(failed)
+        if not killed_before:  # a sensor that is not there does not tick
+            self._note_silence(failed)
 
     def _situation(self, failed: list[FailedCheck]) -> Situation:
         history = self.book.history()
