@@ -9,6 +9,7 @@ from rich.console import Console
 from benchmarks.dbt.build import measure_dbt_build
 from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
 from benchmarks.dbt.incremental import measure_dbt_incremental
+from benchmarks.drift import measure_drift
 from benchmarks.figures import Figure, print_figures, write_results
 from benchmarks.fleet.compare import measure_fleet
 from benchmarks.fleet.grow import measure_growth
@@ -20,6 +21,7 @@ from benchmarks.stores.compare import measure_stores
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
+    "drift": ("Drift checks of a fleet: speed, and the promise of false alarms", measure_drift),
     "incidents": ("Broken days told from changed ones", measure_incidents),
     "stores": ("Ways for DuckDB to read an object store", measure_stores),
     "fleet": ("A fleet of a thousand models against a bare loop of the same fits", measure_fleet),
