@@ -1,5 +1,6 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -137,13 +138,15 @@ def build_segments_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Asse
     @metered("models", f"{spec.name}/segments", spec.name)
     def segments(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
-    ) -> None:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         stores, now = open_stores(spec, lake, mlflow), clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
         failed = [row for row in outcome.decisions if row["outcome"] == "failed"]
         if failed:
             reasons = "\n".join(f"{row['segment']}: {row['reason']}" for row in failed)
             raise dg.Failure(f"{len(failed)} segments failed, all others are done:\n{reasons}", allow_retries=False)
+        # The materializations are logged already, with what is to be shown of each.
+        yield from ()
 
     return segments
 

@@ -25,7 +25,9 @@ def judge_feature_drift(stores: LineStores, now: datetime, run_id: str) -> Judge
     span = whole_days(spec.drift.window, now)
     table = stores.lake.find(f"features/{spec.feature_set}")
     left_out = {*spec.row_key, PREDICTION, *spec.drift.ignore}
-    features = [name for name in (table.columns if table else []) if name not in left_out]
+    # A line that names its features is not judged by the other columns, of which nothing was kept at training.
+    named = (spec.features or table.columns) if table else ()
+    features = [name for name in named if name not in left_out]
     window = window_of_features(stores, table, features, span) if table is not None and features else None
     return _judge(stores, "feature_drift", now, span, window)
 
