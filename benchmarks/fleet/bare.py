@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -63,18 +64,17 @@ def run(work: Work, meter: Meter, phase: str) -> dict[str, float]:
         fitted = Parallel(n_jobs=WORKERS)(
             delayed(fit_segment)(work.estimator, values[rows], labels[rows], seen[rows]) for rows in groups.values()
         )
+        # Inside the stage: the CPU of workers is known once they have ended.
+        get_reusable_executor().shutdown(wait=True)
     metrics = {"~".join(key): value for key, (_, value) in zip(groups, fitted, strict=True)}
     return {**metrics, "all": whole}
 
 
 def main(folder: str, segments: str, estimator: Estimator) -> None:
-    """Runs twice in one process: the first pass also starts the workers."""
-    from joblib.externals.loky import get_reusable_executor
-
+    """One pass, starting the workers included."""
     meter = Meter()
     work = Work(Path(folder), int(segments), estimator)
     meter.facts["metrics"] = run(work, meter, "cycle")
-    get_reusable_executor().shutdown(wait=True)
     meter.save(work.folder / "bare.json")
 
 
