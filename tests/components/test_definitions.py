@@ -11,6 +11,7 @@ from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB
 
 ROOT = Path(__file__).parents[2]
 LINE_CHECKS = {"data_freshness", "model_age", "feature_drift", "prediction_drift"}
+LABEL_CHECKS = {"label_drift", "quality", "estimated_quality", "skew"}
 
 # Python's own hooks see every socket, file and process, also those of libraries; the dbt manifest is there already.
 _LOAD_WATCHED = """
@@ -114,7 +115,7 @@ def test_the_daily_job_goes_from_sources_to_predictions_and_trains_nothing(defin
 
 def test_a_retrain_ends_with_all_checks_of_its_line_and_needs_no_partition(definitions: dg.Definitions) -> None:
     job = definitions.resolve_job_def("arrival_delay__retrain")
-    assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == LINE_CHECKS
+    assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == LINE_CHECKS | LABEL_CHECKS
     assert job.partitions_def is None
 
 
