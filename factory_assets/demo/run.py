@@ -31,7 +31,7 @@ from factory_assets.storage.mlflow_registry import MlflowRegistry
 STEP_TAG = "factory/demo_step"
 _PLAYED = "demo.played"
 _LOOKBACK_DAYS = 3
-_SETTLE_TIMEOUT_SECONDS = 300
+_SETTLE_TIMEOUT_SECONDS = 900
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Report = Callable[[str], None]
 
