@@ -10,9 +10,23 @@
     unique_key             column or list of columns, for merge and delete+insert.
     partition_by           column or list of columns that the table is partitioned by.
     on_schema_change       fail (also where it is not given), ignore, append_new_columns or sync_all_columns.
+    table_properties       Delta's own (delta.appendOnly, delta.dataSkipping...), or names of one's own without that prefix.
+    target_file_size_mb    about how large a file gets when rows are written and when the table is compacted.
+    z_order                column or list of columns that the rows are clustered by when the table is compacted.
+    persist_docs           relation: the description of the table; columns: the comments of its columns.
     contract               enforced: names and types before the write, not_null and check while it runs.
 #}
-{% materialization delta, adapter='duckdb', supported_languages=['sql'] %}
+{% materialization delta, adapter='duckdb', supported_languages=['sql', 'python'] %}
+    {#- dbt runs Python for a statement that is a materialization's own, and for no macro's. -#}
+    {%- if model['language'] == 'python' -%}
+        {%- call statement('python_rows', language='python') -%}{{ delta_python_code() }}{%- endcall -%}
+    {%- endif -%}
+    {{ return(delta_build()) }}
+{% endmaterialization %}
+
+
+{# Stages the model; with a Python model, the rows that it has returned. #}
+{% macro delta_build() %}
     {%- set target_relation = this.incorporate(type='view') -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
@@ -30,9 +44,28 @@
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {%- if model['language'] == 'python' -%}
+        {%- do run_query('drop table if exists ' ~ delta_python_table()) -%}
+    {%- endif -%}
 
     {{ return({'relations': [target_relation]}) }}
-{% endmaterialization %}
+{% endmacro %}
+
+
+{# Where the rows of a Python model are until they are written; in memory, and spilled like any table of DuckDB's. #}
+{% macro delta_python_table() -%}
+    {{ return('__lake."python ' ~ model['unique_id'] ~ '"') }}
+{%- endmacro %}
+
+
+{% macro delta_python_code() -%}
+{{ compiled_code }}
+
+
+def materialize(df, con):
+    from factory_assets.storage.dbt_python_rows import keep_rows
+    keep_rows(df, con, '{{ delta_python_table() }}')
+{% endmacro %}
 
 
 {# What the plugin needs to know of this model; it puts the version and the number of rows into `result`. #}
@@ -40,7 +73,7 @@
     {%- set contract = config.get('contract') -%}
     {%- set not_null = [] -%}
     {%- set checks = [] -%}
-    {%- set query = compiled_code -%}
+    {%- set query = 'select * from ' ~ delta_python_table() if model['language'] == 'python' else compiled_code -%}
     {%- if contract and contract.enforced -%}
         {{ get_assert_columns_equivalent(query) }}
         {%- set query = get_select_subquery(query) -%}
@@ -53,7 +86,7 @@
             {%- do delta_add_constraint(constraint, constraint.columns, not_null, checks) -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return({
+    {%- set request = {
         'node': model['unique_id'],
         'sql': query,
         'strategy': config.get('incremental_strategy'),
@@ -75,6 +108,24 @@
         'checks': checks,
         'query': delta_published_query(),
         'result': {},
+    } -%}
+    {%- do request.update(delta_table_metadata()) -%}
+    {{ return(request) }}
+{% endmacro %}
+
+
+{# What the table says beside its rows; descriptions only as far as `persist_docs` asks for them. #}
+{% macro delta_table_metadata() %}
+    {%- set comments = {} -%}
+    {%- for column in model['columns'].values() -%}
+        {%- do comments.update({column['name']: column['description'] or ''}) -%}
+    {%- endfor -%}
+    {{ return({
+        'description': (model['description'] or '') if config.persist_relation_docs() else none,
+        'comments': comments if config.persist_column_docs() else none,
+        'table_properties': config.get('table_properties'),
+        'target_file_size_mb': config.get('target_file_size_mb'),
+        'z_order': config.get('z_order'),
     }) }}
 {% endmacro %}
 
@@ -97,6 +148,9 @@
     dbt runs a model in batches only when it is called `incremental`, so microbatch has to be asked for by that name. It is
     the same materialization; without strategy and unique_key it appends, as elsewhere in dbt.
 #}
-{% materialization incremental, adapter='duckdb', supported_languages=['sql'] %}
-    {{ return(materialization_delta_duckdb()) }}
+{% materialization incremental, adapter='duckdb', supported_languages=['sql', 'python'] %}
+    {%- if model['language'] == 'python' -%}
+        {%- call statement('python_rows', language='python') -%}{{ delta_python_code() }}{%- endcall -%}
+    {%- endif -%}
+    {{ return(delta_build()) }}
 {% endmaterialization %}

@@ -6,7 +6,11 @@
     {%- set full = compiled_code -%}
     {%- if is_incremental() -%}
         {%- do model.update({'as_full_refresh': true}) -%}
-        {%- set full = render(model['raw_code']) -%}
+        {%- if model['language'] == 'python' -%}
+            {%- set full = model['raw_code'] ~ '\n\n' ~ py_script_postfix(model) -%}
+        {%- else -%}
+            {%- set full = render(model['raw_code']) -%}
+        {%- endif -%}
         {%- do model.pop('as_full_refresh') -%}
         {%- set ephemeral = model['extra_ctes'] | map(attribute='sql') | join(',') -%}
         {%- if ephemeral -%}
@@ -16,6 +20,6 @@
     {{ return({
         'full': full,
         'incremental': compiled_code if is_incremental() else none,
-        'node': {'columns': model['columns'], 'config': model['config'], 'constraints': model['constraints']},
+        'node': {'language': model['language'], 'columns': model['columns'], 'config': model['config'], 'constraints': model['constraints']},
     }) }}
 {% endmacro %}

@@ -53,6 +53,7 @@
         'checks': [],
         'result': {},
     } -%}
+    {%- do request.update(delta_table_metadata()) -%}
     {%- do adapter.store_relation('delta_lake', target_relation, [], '', 'delta', request) -%}
     {%- set written = request['result'] -%}
     {%- set message = 'STAGED ' ~ written['rows'] ~ ' rows on v' ~ written['base_version'] -%}

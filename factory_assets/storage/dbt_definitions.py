@@ -1,6 +1,5 @@
 """The models of a dbt project as its manifest has them after compiling, and as they were when their tables were written."""
 
-import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,13 +96,7 @@ def _meaning(text: str, model: DbtModel, known: Mapping[str, KnownTable]) -> Que
 def _text_of(node: Mapping[str, Any]) -> str:
     if node["resource_type"] == "seed":
         return f"seed {node['checksum']['checksum']}"
-    text = str(node.get("compiled_code") or node.get("raw_code") or "")
-    if node.get("language") != "python":
-        return text
-    try:
-        return ast.dump(ast.parse(text))
-    except SyntaxError:
-        return text
+    return str(node.get("compiled_code") or node.get("raw_code") or "")
 
 
 def _is_sql(node: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtRuntimeError
 
+from factory_assets.storage.dbt_table_metadata import TableMetadata
 from factory_assets.storage.published_query import PublishedQuery, encode_record
 from factory_assets.storage.sql import literal, quote_identifier
 
@@ -64,6 +65,7 @@ class ModelWrite:
     batch: tuple[datetime, datetime] | None = None
     # Metadata of the commit: what the model said when it was written.
     record: Mapping[str, str] = field(default_factory=dict)
+    metadata: TableMetadata = field(default_factory=TableMetadata)
 
     @classmethod
     def from_target(cls, target: TargetConfig) -> "ModelWrite":
@@ -85,6 +87,7 @@ class ModelWrite:
             event_time=config.get("event_time"),
             batch=_batch(config.get("batch")),
             record=encode_record(PublishedQuery.of_node(**config["query"])) if config.get("query") else {},
+            metadata=TableMetadata.of_config(config),
         )
         _refuse_settings(write, config)
         return write

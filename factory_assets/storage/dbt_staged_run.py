@@ -18,6 +18,7 @@ from factory_assets.core.publishing import AuditTest, decide_publish
 from factory_assets.storage.dbt_lake_views import LakeViews
 from factory_assets.storage.dbt_model_write import ModelWrite
 from factory_assets.storage.dbt_publish import PublishReport, finish_interrupted, publish_stages, sweep_stages
+from factory_assets.storage.dbt_table_metadata import describe_stage
 from factory_assets.storage.dbt_table_write import stage_model
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.held_stages import read_held
@@ -91,7 +92,7 @@ class StagedRun:
                 if current is not None and write.is_incremental:
                     # The model reads itself as the stage continues it, also where no completed run has that version.
                     self._views.show(cursor, *place, current)
-            stage = stage_model(cursor, write, before, current)
+            stage = describe_stage(stage_model(cursor, write, before, current), current, write.metadata)
             self._views.show_files(cursor, *place, stage.state.file_set())
             self._stages[place] = stage
             return stage, stage.rows - before.rows

@@ -44,7 +44,8 @@ class _Writing:
     def write_files(self, sql: str) -> WrittenFiles:
         folder = f"{STAGES}/{self.stage.stage_id}/{uuid4().hex[:8]}"
         with self.cursor.sql(sql).to_arrow_reader(_ROWS_PER_BATCH) as rows:
-            return write_stage_files(rows, self.stage.state.place, folder, self.write.partition_by)
+            properties = self.write.metadata.written_with(self.current)
+            return write_stage_files(rows, self.stage.state.place, folder, self.write.partition_by, properties)
 
     def change(self, written: WrittenFiles, dropped: Iterable[str], rows: int) -> Stage:
         return change_stage(self.stage, self.current, written, dropped, self.write.partition_by, rows)

@@ -5,6 +5,7 @@ newest, within the retention, or named as needed. The log is kept whole, since a
 however many of its files are left (delta-rs would drop log entries of more than 30 days at a checkpoint, by default).
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Set
@@ -20,6 +21,9 @@ from factory_assets.storage.snapshots import UnreadableTableError, refuse_unread
 # One row group is read by one thread, so a group of delta-rs' default million rows would be read by a single one.
 _WRITER_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=131_072)
 _BYTES_PER_MB = 1_000_000
+# What a table says of its own layout, before the declaration for all of them; a dbt model writes both.
+TARGET_FILE_SIZE = "delta.targetFileSize"
+Z_ORDER = "factory.zOrder"
 _OPTIMIZE, _VACUUM = "OPTIMIZE", "VACUUM"
 _CHECKPOINT_AFTER_COMMITS = 10
 
@@ -62,7 +66,7 @@ def maintain_table(lake: Lake, name: str, spec: MaintenanceSpec, needed: Set[int
 @retry_on_conflict
 def _put_in_order(lake: Lake, name: str, spec: MaintenanceSpec, kept: tuple[int, ...]) -> None:
     _keep_log(lake.pin(name).handle, kept)
-    _put_together(lake.pin(name).handle, spec, spec.z_order_of(name))
+    _put_together(lake.pin(name).handle, spec, name)
     _checkpoint(lake, name)
 
 
@@ -82,11 +86,13 @@ def _keep_log(handle: DeltaTable, kept: tuple[int, ...]) -> None:
         )
 
 
-def _put_together(handle: DeltaTable, spec: MaintenanceSpec, z_order: tuple[str, ...]) -> None:
+def _put_together(handle: DeltaTable, spec: MaintenanceSpec, name: str) -> None:
     """Compacts where many files lie. Rows that nothing was added to since they were last clustered are left alone."""
+    own = handle.metadata().configuration
+    z_order = tuple(json.loads(own[Z_ORDER])) if Z_ORDER in own else spec.z_order_of(name)
     if _most_files_of_a_partition(handle) < spec.compact_from and not (z_order and _has_changed(handle)):
         return
-    size = spec.target_file_size_mb * _BYTES_PER_MB
+    size = int(own.get(TARGET_FILE_SIZE, spec.target_file_size_mb * _BYTES_PER_MB))
     if z_order:
         handle.optimize.z_order(z_order, target_size=size, writer_properties=_WRITER_PROPERTIES)
     else:

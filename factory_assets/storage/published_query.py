@@ -4,6 +4,7 @@ The query itself and not a hash of it: whoever compares it later takes both side
 parser raises no false alarm, and the two queries can be shown beside each other.
 """
 
+import ast
 import base64
 import json
 import zlib
@@ -30,7 +31,17 @@ class PublishedQuery:
     @classmethod
     def of_node(cls, full: str, incremental: str | None, node: Mapping[str, Any]) -> "PublishedQuery":
         """From a node as dbt's manifest has it; the same on the writing side and on the reading side."""
+        if node.get("language") == "python":
+            full, incremental = normalize_python(full), None if incremental is None else normalize_python(incremental)
         return cls(full, incremental, _contract_columns(node), _settings(node["config"]))
+
+
+def normalize_python(text: str) -> str:
+    """A Python model without its comments and layout; the text itself where it does not parse."""
+    try:
+        return ast.dump(ast.parse(text))
+    except SyntaxError:
+        return text
 
 
 def encode_record(query: PublishedQuery) -> dict[str, str]:

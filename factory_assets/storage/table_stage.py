@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import TypeAlias
 from urllib.parse import unquote
 
@@ -190,11 +191,16 @@ def change_stage(
 
 
 def write_stage_files(
-    rows: pa.RecordBatchReader, place: TablePlace, folder: str, partition_by: tuple[str, ...]
+    rows: pa.RecordBatchReader,
+    place: TablePlace,
+    folder: str,
+    partition_by: tuple[str, ...],
+    properties: Mapping[str, str] = MappingProxyType({}),
 ) -> WrittenFiles:
     """Streams `rows` into files in `folder` of a table's place, where no reader of the table knows of them.
 
     They are a Delta table of their own there, by whose log sizes, statistics and partition values are known.
+    `properties` say how they are written.
     """
     target = TablePlace(f"{place.uri}/{folder}")
     write_deltalake(
@@ -202,7 +208,7 @@ def write_stage_files(
         rows,
         mode="error",
         partition_by=list(partition_by) or None,
-        configuration=dict(TABLE_PROPERTIES),
+        configuration={**TABLE_PROPERTIES, **properties},
         storage_options=target.options,
         writer_properties=_WRITER_PROPERTIES,
     )
