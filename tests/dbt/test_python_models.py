@@ -77,12 +77,6 @@ def test_what_a_python_model_may_not_return(body: str, message: str, sandbox: Sa
     assert not Path(sandbox.lake / "marts" / "m" / "_delta_log").exists()
 
 
-def test_the_contract_of_a_python_model_is_enforced(sandbox: Sandbox) -> None:
-    columns = [{"name": "k", "data_type": "integer", "constraints": [{"type": "not_null"}]}]
-    write_model(sandbox, "return session.sql('select null::integer as k')", columns, contract={"enforced": True})
-    assert "contract of m: column k is null" in sandbox.run_badly("build")
-
-
 def test_a_snapshot_refuses_a_type_by_column_and_cast(sandbox: Sandbox) -> None:
     (sandbox.project / "snapshots").mkdir()
     (sandbox.project / "snapshots" / "kept.sql").write_text(
