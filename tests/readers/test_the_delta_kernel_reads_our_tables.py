@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
-from factory_assets.contracts.reports import LedgerEntry
+from factory_assets.contracts.retraining import LedgerEntry
 from factory_assets.contracts.source import ColumnContract, SourceSpec
 from factory_assets.storage.bronze import BronzeWriter
 from factory_assets.storage.check_results import CheckResults
