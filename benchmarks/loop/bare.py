@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.loop.bare_models import Line, Model, drift, predict, read_line, train
 from benchmarks.loop.meter import Meter
-from benchmarks.loop.work import PROJECT, Days, Work
+from benchmarks.loop.work import LINES, PROJECT, Days, Work
 
 REFERENCE_TABLES, DAILY_TABLES = ("airlines", "airports", "planes"), ("flights", "weather")
 DEFS = PROJECT / "factory_assets" / "defs"
@@ -163,7 +163,7 @@ def main(work: Work, out: Path) -> None:
     meter = Meter()
     meter.add_start("imports")
     loop, models = Loop(out / "landing", out / "lake"), {}
-    lines = [read_line(path) for path in sorted((DEFS / "model_lines").glob("*/defs.yaml"))]
+    lines = [read_line(DEFS / "model_lines" / line / "defs.yaml") for line in LINES]
     for phase, days in (("history", work.history), ("week", work.week)):
         work.land(days, loop.landing)
         with meter.stage(phase, "ingest"):

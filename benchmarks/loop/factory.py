@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.loop.meter import CpuTimeline, Meter
-from benchmarks.loop.work import Days, Work
+from benchmarks.loop.work import LINES, Days, Work
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _STAGES = {"training_set": "training set", "models": "train", "predictions": "score"}
-LINES = ("arrival_delay", "departure_volume")
 _ENDS = ("STEP_SUCCESS", "STEP_FAILURE")
 
 

@@ -83,12 +83,15 @@ def _compare_scores(
 
 
 def _compare_verdicts(connection: duckdb.DuckDBPyConnection, bare: Path, factory: Path) -> list[str]:
-    """The factory keeps its numbers as JSON: a lag in hours, or the largest PSI. It also judges before a model serves.
+    """The factory keeps its numbers as JSON: a lag in hours, or the largest PSI. It judges more than that.
 
     Whether rows of a day count in full is the factory's own measure: of drift the effect is compared, not the verdict.
     """
     _show(connection, "ops/check_results", bare, factory)
-    connection.execute("create or replace view serving as select * from factory where champion_version > 0")
+    connection.execute(
+        "create or replace view serving as select * from factory "
+        'where champion_version > 0 and (line, "check") in (select (line, "check") from bare)'
+    )
     number = "coalesce(numbers ->> 'lag_hours', numbers ->> 'largest_effect')::double"
     rows, other_rows, missing = _numbers(
         connection,

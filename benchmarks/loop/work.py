@@ -10,6 +10,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+# The lines that both sides run; a fleet has benchmarks of its own.
+LINES = ("arrival_delay", "departure_volume")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
