@@ -68,7 +68,7 @@ def test_a_python_model_merges_and_its_meaning_is_kept_beside_the_rows(materiali
          "column d is of type INTERVAL, which Delta cannot hold: cast it to a number of seconds"),
         ("return None", "model() returned nothing"),
         ("return 7", "model() returned int, which DuckDB cannot read"),
-        ("raise ValueError('of my own')", "of my own"),
+        ("raise ValueError('of my own')\nreturn None", "of my own"),
     ],
 )  # fmt: skip
 def test_what_a_python_model_may_not_return(body: str, message: str, sandbox: Sandbox) -> None:
