@@ -40,7 +40,8 @@ def write_commit(place: TablePlace, version: int, actions: Iterable[Action]) -> 
     Raises:
         VersionTakenError: The version exists; nothing was written.
     """
-    text = "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
+    # Not escaped: delta-rs reads the escaped pair of U+20000 as U+10000, and a partition would take another's place.
+    text = "".join(json.dumps(action, separators=(",", ":"), ensure_ascii=False) + "\n" for action in actions)
     try:
         place.create_text(_commit_path(version), text)
     except FileExistsError:

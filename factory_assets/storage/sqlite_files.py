@@ -55,10 +55,10 @@ class HeldFiles:
                 self._held.popitem(last=False)[1].close()
 
 
-_files = HeldFiles()
+files = HeldFiles()
 
 
 def ease_sqlite() -> None:
     """Does so for every SQLite connection that SQLAlchemy opens in this process from now on."""
-    if not event.contains(Engine, "connect", _files.ease):
-        event.listen(Engine, "connect", _files.ease)
+    if not event.contains(Engine, "connect", files.ease):
+        event.listen(Engine, "connect", files.ease)

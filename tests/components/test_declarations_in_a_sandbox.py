@@ -20,7 +20,10 @@ VOLUME: dict[str, Any] = {
     "estimator": "sklearn.linear_model.Ridge",
 }
 LINE_ASSETS = ("training_set", "models", "predictions")
-LINE_CHECKS = {"data_freshness", "model_age", "feature_drift", "prediction_drift"}
+LINE_CHECKS = {
+    *("data_freshness", "model_age", "skew", "feature_drift", "prediction_drift"),
+    *("label_drift", "quality", "estimated_quality"),
+}
 
 
 def declare_lines(sandbox: Any, *lines: dict[str, Any]) -> None:

@@ -215,7 +215,7 @@ def manifest(built: Path, work: Path) -> dict[str, Any]:
 def test_every_column_of_every_model_and_source_is_described(built: Path, manifest: dict[str, Any]) -> None:
     models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
     documented = [*models, *manifest["sources"].values()]
-    assert len(documented) == 15
+    assert len(documented) == 16
     for node in documented:
         table = DeltaTable(str(built / node["schema"] / node["name"]))
         columns = {name: column["description"].strip() for name, column in node["columns"].items()}
@@ -227,7 +227,7 @@ def test_every_column_of_every_model_and_source_is_described(built: Path, manife
 def test_feature_sets_tell_what_they_are_keyed_by_and_hold_plain_types(built: Path, manifest: dict[str, Any]) -> None:
     features = [node for node in manifest["nodes"].values() if node.get("schema") == "features"]
     models = [node for node in features if node["resource_type"] == "model"]
-    assert {node["name"] for node in models} == {"feat_flight_departure", "feat_airport_hour"}
+    assert {node["name"] for node in models} == {"feat_flight_departure", "feat_airport_hour", "feat_scheduled_flight"}
     for node in models:
         feature_set = node["config"]["meta"]["feature_set"]
         named = {*feature_set["entity"], feature_set["as_of"]}
@@ -272,8 +272,8 @@ def test_the_lake_lies_beside_the_project_wherever_dbt_is_started(tmp_path: Path
     command = [
         str(Path(sys.executable).with_name("dbt")),
         "build",
-        "--select",
-        "stg_airlines",
+        # The mart that its test relates it to is not built here.
+        *("--select", "stg_airlines", "--exclude", "relationships_fct_flight_carrier__carrier__ref_stg_airlines_"),
         "--project-dir",
         "dbt_project",
     ]

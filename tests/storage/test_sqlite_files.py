@@ -9,7 +9,19 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
+from factory_assets.storage import sqlite_files
 from factory_assets.storage.sqlite_files import HeldFiles
+
+
+@pytest.fixture(autouse=True)
+def without_the_processes_own() -> Iterator[None]:
+    """Definitions that another test loaded would hold the files too."""
+    held = event.contains(Engine, "connect", sqlite_files.files.ease)
+    if held:
+        event.remove(Engine, "connect", sqlite_files.files.ease)
+    yield
+    if held:
+        event.listen(Engine, "connect", sqlite_files.files.ease)
 
 
 @pytest.fixture
