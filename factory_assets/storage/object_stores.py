@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import duckdb
 from pyarrow import fs
 
+from factory_assets.storage.positioned_file import PositionedFile
+
 _S3_SCHEMES, _AZURE_SCHEMES, _GOOGLE_SCHEMES = ("s3", "s3a"), ("az", "abfs", "abfss", "azure"), ("gs",)
 SCHEMES = (*_S3_SCHEMES, *_AZURE_SCHEMES, *_GOOGLE_SCHEMES)
 _VARIABLES: Mapping[str, tuple[str, ...]] = {
@@ -154,5 +156,10 @@ def _wrap_for_duckdb(filesystem: fs.FileSystem, name: str) -> Any:
         def glob(self, path: str, maxdepth: int | None = None, **_: Any) -> list[str]:
             """The path itself: the files are named one by one, and one request each is saved."""
             return [self._strip_protocol(path)]
+
+        def _open(self, path: str, mode: str = "rb", *_: Any, **__: Any) -> Any:
+            if mode != "rb":
+                raise OSError(f"{path} is opened to be read, not in mode {mode!r}")
+            return PositionedFile(filesystem.open_input_file(path))
 
     return LakeFilesystem(filesystem)
