@@ -1,6 +1,7 @@
 """The upkeep of the lake: care for every table, and which versions something live needs.
 
-Live are the champions, and those that they could be rolled back to: what they learnt from has to stay readable.
+Live are the champions, and those that they could be rolled back to: what they learnt from has to stay readable. So are the
+versions of dbt's tables that belong together, which may be old while a test fails, and what a held stage stands on.
 """
 
 from collections import defaultdict
@@ -12,6 +13,7 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.maintenance import maintain_table
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.publishes import Publishes
 from factory_assets.storage.training_sets import FEATURES_SCHEMA, MARTS_SCHEMA, read_input_names, training_set_name
 
 _LIVE_MODELS = """
@@ -33,17 +35,22 @@ _LIVE_MODELS = """
 
 
 def care_for_lake(lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> list[TableCare]:
-    """One round over every declared table; what is needed is asked before anything is deleted."""
+    """One round over every declared table; what is needed is asked before anything is deleted.
+
+    A table whose publish was interrupted is left to a later round: until the next build finishes it, no log names its files.
+    """
     needed = find_needed_versions(lake, lines)
+    publishes = Publishes.read(lake)
+    interrupted, held = ({record.table_name for record in found} for found in (publishes.pending, publishes.held))
     return [
-        maintain_table(lake, table, spec, needed.get(table, frozenset()))
+        maintain_table(lake, table, spec, needed.get(table, frozenset()), keeps_unlogged=table in held)
         for table in lake.files.table_names()
-        if spec.covers(table)
+        if spec.covers(table) and table not in interrupted
     ]
 
 
 def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str, set[int]]:
-    """Versions by table: training set, feature set and labels of each segment's champion and of the one before it.
+    """Versions by table: inputs of each segment's champion and of the one before it, and what dbt last completed.
 
     The names of the inputs are those that the training set's own commit notes, so that a line which now declares another
     feature set, or is not declared at all, keeps what its champion was made from.
@@ -51,17 +58,26 @@ def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str
     Raises:
         LookupError: when a live model's inputs cannot be named, which older training sets without a line leave open.
     """
+    needed: defaultdict[str, set[int]] = defaultdict(set)
+    _add_published(needed, Publishes.read(lake))
     promotions, versions = lake.find(PROMOTIONS.name), lake.find(MODEL_VERSIONS.name)
     if promotions is None or versions is None:
-        return {}
+        return dict(needed)
     declared = {line.name: line for line in lines}
-    needed: defaultdict[str, set[int]] = defaultdict(set)
     for live in lake.query(_LIVE_MODELS, promotions=promotions, versions=versions).to_pylist():
         training_set, feature_set, labels = _input_names(lake, live, declared.get(live["line"]))
         needed[training_set].add(live["training_set_version"])
         needed[feature_set].add(live["feature_set_version"])
         needed[labels].add(live["label_version"])
     return dict(needed)
+
+
+def _add_published(needed: defaultdict[str, set[int]], publishes: Publishes) -> None:
+    for table, version in publishes.versions.items():
+        needed[table].add(version)
+    for record in publishes.held:
+        if record.held_base_version is not None and record.held_base_version >= 0:
+            needed[record.table_name].add(record.held_base_version)
 
 
 def _input_names(lake: Lake, live: dict[str, Any], line: ModelLineSpec | None) -> tuple[str, str, str]:

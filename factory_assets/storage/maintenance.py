@@ -32,9 +32,12 @@ class LogNotKeptError(Exception):
     """A version is needed whose log entry could be dropped."""
 
 
-def maintain_table(lake: Lake, name: str, spec: MaintenanceSpec, needed: Set[int]) -> TableCare:
+def maintain_table(
+    lake: Lake, name: str, spec: MaintenanceSpec, needed: Set[int], keeps_unlogged: bool = False
+) -> TableCare:
     """Compacts, checkpoints and vacuums one table; `needed` are its versions that must stay readable.
 
+    `keeps_unlogged` spares files that no log has named yet, as those of a held stage.
     A writer that comes in between wins: the round looks again at what it wrote.
     """
     before = lake.pin(name)
@@ -43,7 +46,7 @@ def maintain_table(lake: Lake, name: str, spec: MaintenanceSpec, needed: Set[int
     try:
         refuse_unreadable(before.handle)
         _put_in_order(lake, name, spec, kept)
-        freed = _vacuum(lake, name, spec.retention, kept)
+        freed = _vacuum(lake, name, spec.retention, kept, keeps_unlogged)
     except CommitFailedError as error:
         problem = f"other writers came in between each time, so it is left to the next round ({_first_line(error)})"
     except (DeltaError, UnreadableTableError, LogNotKeptError) as error:
@@ -121,7 +124,7 @@ def _checkpoint(lake: Lake, name: str) -> None:
         table.handle.create_checkpoint()
 
 
-def _vacuum(lake: Lake, name: str, retention: timedelta, kept: tuple[int, ...]) -> tuple[int, int]:
+def _vacuum(lake: Lake, name: str, retention: timedelta, kept: tuple[int, ...], keeps_unlogged: bool) -> tuple[int, int]:
     """Deletes what no kept version needs; returns how many files, and bytes, that were."""
     handle = lake.pin(name).handle
     hours = math.ceil(retention / timedelta(hours=1))
@@ -129,7 +132,11 @@ def _vacuum(lake: Lake, name: str, retention: timedelta, kept: tuple[int, ...]) 
     def run(dry_run: bool) -> list[str]:
         # In full: what a killed writer left behind is in no log. Each run that deletes is two commits, so none without need.
         return handle.vacuum(
-            hours, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=list(kept) or None
+            hours,
+            dry_run=dry_run,
+            enforce_retention_duration=False,
+            full=not keeps_unlogged,
+            keep_versions=list(kept) or None,
         )
 
     doomed = run(True)
