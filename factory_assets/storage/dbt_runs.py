@@ -118,7 +118,7 @@ class DbtRuns:
         report = take_report()
         failures = [_describe_failure(node) for node in _results(result.result) if not _is_good(node)]
         if result.exception is not None:
-            failures.append(f"dbt stopped: {result.exception}")
+            failures.append(f"dbt stopped: {str(result.exception) or type(result.exception).__name__}")
         versions = report.versions if report is not None else {}
         outcome = DbtOutcome(bool(result.success), tuple(events), tuple(failures), versions)
         return outcome, report is not None and report.is_stale

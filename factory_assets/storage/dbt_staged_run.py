@@ -3,6 +3,8 @@
 dbt keeps a plugin between the invocations of one process, so what belongs to one of them is dropped when the next begins.
 """
 
+import atexit
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,11 @@ from factory_assets.storage.table_stage import Stage, open_stage
 _TEST_COMMANDS = ("build", "retry")
 _MODEL_TYPES = ("model", "seed", "snapshot")
 _REPORTS: list[PublishReport] = []
+_BEFORE = "this run ended before it could publish: readers keep what they had, and the next build starts anew"
+_AMIDST = (
+    "this run ended while it published: readers of several tables keep the last completed run, and the next build "
+    "finishes what this one began"
+)
 
 
 def take_report() -> PublishReport | None:
@@ -49,6 +56,9 @@ class StagedRun:
         self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._begin_lock = threading.Lock()
         self._id = ""
+        self._unfinished = ""
+        # Nothing of dbt's own comes after Ctrl-C: it runs no hook then, and says no more than that it was interrupted.
+        atexit.register(self._say_unfinished)
 
     @property
     def _lake(self) -> Lake:
@@ -70,6 +80,7 @@ class StagedRun:
                     take_lake(self._folder, self._lock_timeout_seconds)
                 finish_interrupted(self._lake)
                 sweep_stages(self._lake)
+                self._unfinished = _BEFORE
             self._stages.clear()
             _REPORTS.clear()
             self._views.show_lake(cursor, _read_publishes)
@@ -105,6 +116,7 @@ class StagedRun:
         publish_unaudited: bool,
     ) -> dict[str, Any]:
         """Publishes what the run has staged; `sql` of what is returned fails, with the reasons, unless all is well."""
+        self._unfinished = _AMIDST
         stages = {stage.node: stage for stage in self._stages.values()}
         decision = decide_publish(
             staged=stages,
@@ -119,12 +131,17 @@ class StagedRun:
         finally:
             if self._folder is not None:
                 release_lake(self._folder)
+        self._unfinished = ""
         _REPORTS[:] = [report]
         names = {stage.node: "/".join(place) for place, stage in self._stages.items()}
         said = [f"{names[node]} {problem}" for node, problem in sorted(report.problems.items())]
         if not said:
             return {"sql": "", "published": len(report.versions)}
         return {"sql": f"select error({literal('NOT PUBLISHED' + chr(10) + chr(10).join(said))})", "published": 0}
+
+    def _say_unfinished(self) -> None:
+        if self._unfinished:
+            sys.stderr.write(f"NOT PUBLISHED\n{self._unfinished}\n")
 
 
 def _read_publishes(lake: Lake) -> tuple[Mapping[str, int], Mapping[str, FileSet]]:

@@ -58,8 +58,9 @@ def refuse_unwritable(table: DeltaTable) -> None:
     unknown = sorted(set(protocol.writer_features or ()) - _WRITABLE_FEATURES)
     if unknown:
         raise UnwritableTableError(
-            f"table {table.table_uri} uses the Delta feature {unknown[0]!r}, which a dbt model cannot keep up: make the "
-            "table anew without it (delete its folder and build again), or write it with the tool that made it"
+            f"table {table.table_uri.rstrip('/')} uses the Delta feature {unknown[0]!r}, which a dbt model cannot "
+            "keep up: make the table anew without it (delete its folder and build again), or write it with the tool that "
+            "made it"
         )
 
 

@@ -75,6 +75,27 @@ def sandbox(tmp_path: Path) -> Sandbox:
     return make_sandbox(tmp_path)
 
 
+@pytest.fixture
+def numbered(sandbox: Sandbox) -> Sandbox:
+    """Four tables that each take in the run's number in their own way, and one that checks that they agree."""
+    row = "select cast({{ var('number') }} as bigint) as n, 1 as k"
+    sandbox.model("whole", row, {"columns": [{"name": "n", "data_tests": ["not_null", "unique"]}]})
+    newer = "{% if is_incremental() %} where {{ var('number') }} not in (select n from {{ this }}) {% endif %}"
+    sandbox.model(
+        "appended", row + newer, {"columns": [{"name": "n", "data_tests": ["unique"]}]}, incremental_strategy="append"
+    )
+    sandbox.model("merged", row, incremental_strategy="merge", unique_key="k")
+    sandbox.model("by_key", row, incremental_strategy="replace_partitions", partition_by="k")
+    agree = (
+        "select w.n from {{ ref('whole') }} as w join {{ ref('merged') }} as m using (n) join {{ ref('by_key') }} using (n)"
+    )
+    sandbox.model("together", agree, {"data_tests": [{"has_rows": {}}]})
+    (sandbox.project / "tests" / "generic").mkdir(parents=True)
+    check = "{% test has_rows(model) %} select 1 where (select count(*) from {{ model }}) <> 1 {% endtest %}"
+    (sandbox.project / "tests" / "generic" / "has_rows.sql").write_text(check)
+    return sandbox
+
+
 def make_sandbox(folder: Path) -> Sandbox:
     """As the fixture `sandbox`, in a folder of one's own."""
     project = folder / "project"
