@@ -1,18 +1,24 @@
 """Write, audit, publish: what readers see of a dbt run, by what its tests said."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
+from factory_assets.contracts.maintenance import MaintenanceSpec
+from factory_assets.lines.upkeep import care_for_lake
 from factory_assets.storage import dbt_publish
+from factory_assets.storage.dbt_runs import DbtRuns
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.publishes import Publishes
 from factory_assets.storage.table_place import TablePlace
+from tests.aged_tables import age_table
 from tests.bronze_fixture import complaints
 from tests.dbt.conftest import Sandbox
 
@@ -303,3 +309,155 @@ def test_other_readers_see_the_published_files(sandbox: Sandbox) -> None:
     assert sandbox.rows("marts/m") == expected
     DeltaTable(str(sandbox.lake / "marts/m")).create_checkpoint()
     assert sandbox.rows("marts/m") == expected
+
+
+def test_a_round_of_care_keeps_what_readers_pin_and_what_is_held(sandbox: Sandbox) -> None:
+    sandbox.model("flights", EVENTS)
+    sandbox.model("weather", EVENTS, _not_bad())
+    lake = Lake(str(sandbox.lake))
+    sandbox.write_source("events", _events((1, "a")))
+    sandbox.run_well()
+    for key in (2, 3, 4):
+        sandbox.write_source("events", _events((key, "bad")))
+        sandbox.run_badly()
+    for name in ("flights", "weather"):
+        age_table(sandbox.lake / "marts" / name, 30)
+    cared = {care.table: care for care in care_for_lake(lake, MaintenanceSpec(retention="1h", compact_from=2), [])}
+    assert {care.problem for care in cared.values()} == {None}
+    assert cared["marts/flights"].kept_versions == (0,)
+    # The files of versions 1 and 2, and the logs that each of the four stages had of its own.
+    assert cared["marts/flights"].files_freed == 2 + 4
+    for table in lake.pin_published("marts/flights", "marts/weather"):
+        assert lake.query("select k, v from t", t=table).to_pylist() == [{"k": 1, "v": "a"}]
+    assert sandbox.rows("marts/flights") == [(4, "bad")]
+    held = sandbox.run_well("show", "--inline", "select * from marts.held__weather").result.results[0].agate_table
+    assert [tuple(row) for row in held.rows] == [(4, "bad")]
+
+
+def _let_another_writer_in_before(monkeypatch: pytest.MonkeyPatch, lake: Path, commits: int) -> list[str]:
+    """Another program appends to a table just before the run publishes that one, its `commits`-th; returns its name."""
+    write, met = dbt_publish.write_commit, []
+
+    def write_commit(place: TablePlace, version: int, actions: Any) -> None:
+        met.append(place.table_name)
+        if len(met) == commits + 1:
+            write_deltalake(str(lake / place.table_name), _events((100, "theirs")), mode="append")
+        write(place, version, actions)
+
+    monkeypatch.setattr(dbt_publish, "write_commit", write_commit)
+    return met
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+def test_another_writer_in_the_midst_of_publishing_stops_the_set(
+    commits: int, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = "{% if is_incremental() %} where k not in (select k from {{ this }}) {% endif %}"
+    for name in ("m", "n"):
+        sandbox.model(name, EVENTS + newer, incremental_strategy="append")
+    lake = Lake(str(sandbox.lake))
+    sandbox.write_source("events", _events((1, "a")))
+    sandbox.run_well()
+    with monkeypatch.context() as patch:
+        met = _let_another_writer_in_before(patch, sandbox.lake, commits)
+        sandbox.write_source("events", _events((1, "a"), (2, "b")))
+        result = sandbox.run()
+    assert not result.success
+    assert result.exception is None
+    lost, kept = met[commits], met[1 - commits]
+    said = f"{lost} was changed by another writer after this run had read version 0, so its new rows were not published"
+    assert said in complaints(result)
+    assert [table.version for table in lake.pin_published("marts/m", "marts/n")] == [0, 0]
+    assert sandbox.rows(lost) == [(1, "a"), (100, "theirs")]
+    assert sandbox.rows(kept) == [(1, "a"), (2, "b")]
+    assert Publishes.read(lake).pending == []
+    sandbox.run_well()
+    assert sandbox.rows(lost) == [(1, "a"), (2, "b"), (100, "theirs")]
+    assert sandbox.rows(kept) == [(1, "a"), (2, "b")]
+    versions = [table.version for table in lake.pin_published(lost, kept)]
+    assert versions == [sandbox.table(lost).version(), sandbox.table(kept).version()]
+
+
+def test_the_factory_builds_again_on_what_a_faster_writer_wrote(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = "{% if is_incremental() %} where k not in (select k from {{ this }}) {% endif %}"
+    for name in ("m", "n"):
+        sandbox.model(name, EVENTS + newer, incremental_strategy="append")
+    sandbox.write_source("events", _events((1, "a")))
+    sandbox.run_well()
+    sandbox.write_source("events", _events((1, "a"), (2, "b")))
+    met = _let_another_writer_in_before(monkeypatch, sandbox.lake, 1)
+    outcome = DbtRuns(sandbox.project, sandbox.work, str(sandbox.lake)).build([])
+    assert outcome.success, outcome.failures
+    assert len(met) == 3
+    for name in met[:2]:
+        theirs = [(100, "theirs")] if name == met[1] else []
+        assert sandbox.rows(name) == [(1, "a"), (2, "b"), *theirs]
+    assert set(outcome.versions) == {"model.factory.m", "model.factory.n"}
+    assert {table.name: table.version for table in Lake(str(sandbox.lake)).pin_published(*met[:2])} == {met[0]: 1, met[1]: 2}
+
+
+def test_the_factory_gives_up_when_another_writer_is_faster_each_time(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.model("m", EVENTS)
+    sandbox.write_source("events", _events((1, "a")))
+    sandbox.run_well()
+    write = dbt_publish.write_commit
+    theirs = []
+
+    def write_commit(place: TablePlace, version: int, actions: Any) -> None:
+        theirs.append(place.table_name)
+        write_deltalake(place.uri, _events((100 + len(theirs), "theirs")), mode="append")
+        write(place, version, actions)
+
+    monkeypatch.setattr(dbt_publish, "write_commit", write_commit)
+    outcome = DbtRuns(sandbox.project, sandbox.work, str(sandbox.lake)).build([])
+    assert not outcome.success
+    assert len(theirs) == 3
+    assert any("was changed by another writer" in failure for failure in outcome.failures)
+    assert outcome.versions == {}
+    assert sandbox.rows("marts/m") == [(1, "a"), (101, "theirs"), (102, "theirs"), (103, "theirs")]
+
+
+def test_a_build_that_waits_too_long_for_another_names_it(sandbox: Sandbox) -> None:
+    sandbox.model("m", EVENTS)
+    sandbox.write_source("events", _events((1, "a")))
+    profiles = sandbox.project / "profiles.yml"
+    uri = "            # A relative path counts from this folder."
+    profiles.write_text(profiles.read_text().replace(uri, f"            lock_timeout_seconds: 0.1\n{uri}", 1))
+    sandbox.lake.mkdir(exist_ok=True)
+    code = (
+        "import sys, pathlib; from factory_assets.storage.lake_lock import take_lake; "
+        "take_lake(pathlib.Path(sys.argv[1]), 60); print('taken', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(sandbox.lake.resolve())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "taken\n"
+        said = sandbox.run_badly()
+        other.communicate("")
+    assert f"another dbt build (process {other.pid}) has had the lake {sandbox.lake}" in said
+    assert "for more than 0.1 seconds: wait for it, or end it, and build again" in said
+    sandbox.run_well()
+
+
+def test_a_table_that_a_prepared_commit_would_break_is_refused_by_name(sandbox: Sandbox) -> None:
+    sandbox.model("m", EVENTS, incremental_strategy="append")
+    sandbox.write_source("events", _events((1, "a")))
+    sandbox.run_well()
+    log = sandbox.lake / "marts" / "m" / "_delta_log" / f"{1:020}.json"
+    protocol = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["domainMetadata", "rowTracking"]}
+    log.write_text(json.dumps({"protocol": protocol}) + "\n")
+    said = sandbox.run_badly()
+    assert "marts/m uses the Delta feature 'domainMetadata', which a dbt model cannot keep up: make the table anew" in said
+    assert not (log.parent / f"{2:020}.json").exists()
+
+
+def test_eight_threads_publish_all_or_nothing_of_each_table(sandbox: Sandbox) -> None:
+    names = [f"m{number}" for number in range(12)]
+    for name in names:
+        sandbox.model(name, EVENTS, UNIQUE, incremental_strategy="merge", unique_key="k")
+    for rows in ([(1, "a")], [(1, "b"), (2, "c")]):
+        sandbox.write_source("events", _events(*rows))
+        sandbox.run_well("build", "--threads", "8")
+        assert [sandbox.rows(f"marts/{name}") for name in names] == [rows] * len(names)
