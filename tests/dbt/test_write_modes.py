@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from factory_assets.storage.dbt_model_write import ModelWrite
@@ -73,6 +73,12 @@ def _expected(mode: str, before: Sequence[Row], after: Sequence[Row], keys: tupl
     batches=st.lists(ROWS, min_size=2, max_size=3),
     keys=st.sampled_from([("k",), ("k", "p"), ("p", "k")]),
     is_partitioned=st.booleans(),
+)
+@example(
+    mode="replace_partitions",
+    batches=[[(None, "\U00020000", None)], [(None, "\U00010000", None)]],
+    keys=("k",),
+    is_partitioned=False,
 )
 def test_each_mode_does_what_plain_duckdb_does(
     mode: str, batches: list[list[Row]], keys: tuple[str, ...], is_partitioned: bool, tmp_path: Path
