@@ -50,7 +50,7 @@ dbt-checks: setup
 	cd dbt_project && ../$(BIN)/dbt --quiet parse --target-path target
 
 pytest: setup delta-reader azurite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup  ## Ratios against a bare script, side by side; NAME=loop for one
 	$(BIN)/python -m benchmarks $(NAME)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 FACTORY = str(Path(sys.executable).with_name("factory"))
@@ -31,7 +32,13 @@ def played_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = os.environ.get("FACTORY_DEMO_DATA")
     if before:
         return Path(before)
-    data = tmp_path_factory.mktemp("demo")
-    done = run_factory(data, "demo")
-    assert done.returncode == 0, done.stdout + done.stderr
+    # The workers of one run have folders beside each other: the first plays, the others wait for it.
+    is_one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    data = (base.parent if is_one_of_several else base) / "demo"
+    with FileLock(f"{data}.lock"):
+        if not data.is_dir():
+            data.mkdir()
+            done = run_factory(data, "demo")
+            assert done.returncode == 0, done.stdout + done.stderr
     return data
