@@ -122,7 +122,7 @@ def test_the_runs_page_shows_the_sensors_retrain_with_its_cause(ui: str, page: P
 
 def test_the_failed_drift_check_shows_its_picture(ui: str, page: Page) -> None:
     page.goto(f"{ui}/assets/arrival_delay/predictions?view=checks&checkDetail=feature_drift", wait_until="domcontentloaded")
-    expect(page.get_by_text(re.compile("features drifted past PSI 0.2")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"features drifted, in .*psi 0\.\d+, limit 0\.2")).first).to_be_visible()
     page.get_by_text("Show Markdown").first.click()
     picture = page.get_by_role("dialog").locator("img").first
     expect(picture).to_be_visible()
