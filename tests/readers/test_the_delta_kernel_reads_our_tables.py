@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
-from factory_assets.contracts.retraining import LedgerEntry
+from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import ColumnContract, SourceSpec
 from factory_assets.storage.bronze import BronzeWriter
 from factory_assets.storage.check_results import CheckResults
@@ -78,7 +78,8 @@ def test_dbt_models_of_every_write_mode(cared_for: bool, sandbox: Sandbox, kerne
     assert counts["marts/whole"] == counts["marts/whole_by_partition"] == 35
     assert counts["marts/merged"] == 80
     assert counts["marts/empty"] == 0
-    assert len(counts) == len(MODELS) + 2
+    # The source, the empty model, and the record of what was published.
+    assert len(counts) == len(MODELS) + 3
 
 
 @pytest.fixture
@@ -95,8 +96,8 @@ def line_lake(tmp_path: Path) -> Lake:
             SPEC.name, "feature_drift", champion_version=cycle, data_as_of_utc=NOW, evaluated_at_utc=NOW, passed=True,
             summary="it's well", numbers={"psi": 0.1}, run_id="run",
         )  # fmt: skip
-        entry = LedgerEntry(SPEC.name, f"delay:{cycle}", 1, ("a", "it's b"), "requested", NOW, NOW, "a check failed")
-        RetrainLedger(lake).record(entry)
+        cause = Cause(SPEC.name, "it's b", "feature_drift", cycle, NOW)
+        assert RetrainLedger(lake).write([LedgerEntry(cause, "open", NOW, NOW, "a check failed")], cycle)
     return lake
 
 
@@ -135,9 +136,9 @@ def test_bronze_training_sets_predictions_and_the_factorys_own_tables(
         care_for(line_lake)
     counts = kernel.assert_reads_lake(line_lake)
     assert set(counts) == {
-        "bronze/readings", "features/feat_thing", "marts/fct_thing", "ops/check_results", "ops/ingested_files",
-        "ops/model_versions", "ops/promotions", "ops/quarantine", "ops/retrain_ledger", "predictions/delay",
-        "training_sets/delay",
+        "bronze/readings", "features/feat_thing", "marts/fct_thing", "ops/batch_profiles", "ops/check_results",
+        "ops/ingested_files", "ops/model_versions", "ops/promotions", "ops/quarantine", "ops/retrain_ledger",
+        "predictions/delay", "training_sets/delay",
     }  # fmt: skip
     assert (counts["bronze/readings"], counts["predictions/delay"], counts["ops/promotions"]) == (5, 72, 2)
 
