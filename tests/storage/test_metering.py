@@ -43,7 +43,7 @@ def test_all_that_a_process_and_its_children_used_is_metered_once() -> None:
     done = subprocess.run([sys.executable, "-c", _WORK], cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert abs(found["metered"] / found["kernel"] - 1) < 0.02
-    assert found["overhead"] > 0.05  # the start of the interpreter and its imports
+    assert found["overhead"] > 0.01  # the start of the interpreter and its imports
     assert min(found["cpu"][0], found["cpu"][2]) > 0.35
     assert found["peaks"][3] - found["peaks"][1] > 32 << 20  # the peak is that of the piece of work
     assert found["bytes_read"][2] > 0

@@ -206,7 +206,8 @@ def _coarse_bins(values: np.ndarray, cuts: np.ndarray, counts: np.ndarray) -> np
 
 def _text_reference(feature: str, values: np.ndarray, days: np.ndarray | None) -> FeatureReference:
     missing = pd.isna(values)
-    codes, names = pd.factorize(values[~missing].astype(str) if len(values) else values)
+    # Objects and not numpy's own text, which ends at a trailing NUL.
+    codes, names = pd.factorize(np.array([str(value) for value in values[~missing]], dtype=object))
     sizes = np.bincount(codes, minlength=len(names))
     ranked = sorted(range(len(names)), key=lambda place: (-sizes[place], names[place]))[:MAX_CATEGORIES]
     categories = tuple(str(names[place]) for place in ranked)
