@@ -167,7 +167,8 @@ def _runs_sql(spec: SourceSpec, columns: Sequence[str]) -> str:
 
 def _modes_sql(spec: SourceSpec, columns: Sequence[str]) -> str:
     names = [quote_identifier(name) for name in columns]
-    modes = ", ".join(f"mode({c}) as m{i}" for i, c in enumerate(names))
+    # Ordered, for of two values that are equally common any one would be taken.
+    modes = ", ".join(f"mode({c} order by {c}) as m{i}" for i, c in enumerate(names))
     shares = ", ".join(f"count(*) filter ({c} = m{i}) / count(*) as mode{i}" for i, c in enumerate(names))
     values = [f"any_value(m{i})::double as m{i}" for i, name in enumerate(columns) if _is_number(spec, name)]
     return (

@@ -35,6 +35,7 @@ _OWN_TO_A_PLAYING = {
     "reserved_cpu_seconds",
     "git_commit",
     "inputs",
+    "mean",  # its last digit is that of the order in which threads came to add
 }
 # What a playing took, and by which of its runs each table was published.
 _RECORDS_OF_A_PLAYING = {"ops/costs", "ops/publishes"}
