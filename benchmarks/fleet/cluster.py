@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.fleet.work import NOW, Estimator, Work
 from benchmarks.loop.meter import Meter
+from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import plan_chunks
-from factory_assets.compute.fan_out import open_fan_out
 from factory_assets.core.segment_training import SegmentTask, build_job, fit_chunk
 from factory_assets.core.segments import lay_out
 

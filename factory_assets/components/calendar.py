@@ -21,6 +21,7 @@ from factory_assets.components.naming import (
     range_tags,
 )
 from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource
 
 
@@ -72,10 +73,9 @@ class Calendar(DeclaredComponent[CalendarSpec]):
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Writes the reports anew each morning.",
         )
-        # Sources are built on the calendar, so that their module is known only when this one is.
-        from factory_assets.components.delta_source import DeltaSource
-
-        sources = [source.spec for source in declared if isinstance(source, DeltaSource) and not source.problems]
+        sources = [
+            component.spec for component in declared if not component.problems and isinstance(component.spec, SourceSpec)
+        ]
         catching_up = [build_catch_up_sensor(sources, self.spec)] if sources else []
         schedules = [_build_daily_schedule(self.spec), monitoring, reporting]
         return dg.Definitions(jobs=[daily, monitor, report], schedules=schedules, sensors=catching_up)

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from factory_assets.compute.backends import available_cores, open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
-from factory_assets.compute.fan_out import available_cores, open_fan_out
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.fingerprint import fingerprint_runs
 from factory_assets.core.hierarchy import LaterRows

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
-from factory_assets.compute.fan_out import open_fan_out
 from factory_assets.compute.processes import ProcessFanOut, WorkerStartError
 from tests.compute.chunk_work import die_at, die_once, die_without_a_word, refuse, say_process, sum_of
 from tests.compute.conftest import SEGMENTS

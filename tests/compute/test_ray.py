@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
-from factory_assets.compute.fan_out import FanOut, open_fan_out
+from factory_assets.compute.fan_out import FanOut
 from factory_assets.compute.ray_cluster import RayAddressError, RayMissingError
 from tests.compute.chunk_work import die_at, die_once, refuse, say_process, sum_of
 from tests.compute.conftest import SEGMENTS
@@ -129,5 +130,5 @@ def test_without_ray_the_error_names_the_extra(monkeypatch, table) -> None:
 
 
 def test_nothing_else_imports_ray() -> None:
-    script = "import sys, factory_assets.compute.fan_out, factory_assets.lines.training; assert 'ray' not in sys.modules"
+    script = "import sys, factory_assets.compute.backends, factory_assets.lines.training; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -39,6 +39,8 @@ _OWN_TO_A_PLAYING = {
 }
 # What a playing took, and by which of its runs each table was published.
 _RECORDS_OF_A_PLAYING = {"ops/costs", "ops/publishes"}
+# A retrain that is killed between its answer and its verdicts leaves those to the next round of checks.
+_NEWEST_ALONE = {"ops/check_results": "evaluated_at_utc", "ops/drift": "window_end_utc"}
 
 
 def contents(data: Path) -> dict[str, pa.Table]:
@@ -51,8 +53,10 @@ def contents(data: Path) -> dict[str, pa.Table]:
             continue
         pinned = lake.pin(name)
         columns = ", ".join(f'"{column}"' for column in pinned.columns if column not in _OWN_TO_A_PLAYING)
-        answers = "where state in ('promoted', 'kept_champion')" if name == "ops/retrain_ledger" else ""
-        found[name] = lake.query(f"select {columns} from t {answers} order by all", t=pinned)
+        kept = "where state in ('promoted', 'kept_champion')" if name == "ops/retrain_ledger" else ""
+        if moment := _NEWEST_ALONE.get(name):
+            kept = f"qualify {moment} = max({moment}) over (partition by line)"
+        found[name] = lake.query(f"select {columns} from t {kept} order by all", t=pinned)
     return found
 
 
@@ -98,7 +102,8 @@ def test_a_demo_that_is_killed_again_and_again_ends_with_the_same_tables(undistu
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         assert found[name].equals(table), f"{name} differs in {differing(found[name], table)}"
-    assert [record for record in Publishes.read(Lake(str(tmp_path / "lake"))).records.values() if record.pending_run_id] == []
+    published = Publishes.read(Lake(str(tmp_path / "lake"))).records.values()
+    assert [record for record in published if record.pending_run_id] == []
 
 
 def test_the_kill_was_no_matter_of_luck(undisturbed: Path) -> None:
