@@ -115,7 +115,7 @@ class Loop:
         verdicts = [
             (check, lag / timedelta(hours=1), lag <= limit)
             for check, lag, limit in (
-                ("data_freshness", now - newest, line.max_lag),
+                ("feature_freshness", now - newest, line.max_lag),
                 ("model_age", now - model.known_until, line.max_age),
             )
         ]

@@ -74,7 +74,7 @@ def read_line(path: Path) -> Line:
         holdout=span(declared.get("validation", {}).get("holdout", "14d")),
         least_auc=declared.get("promote_when", {}).get("at_least", 0.0),
         max_age=span(freshness.get("model_max_age", "30d")),
-        max_lag=span(freshness.get("data_max_lag", "36h")),
+        max_lag=span(freshness.get("features_max_lag", "36h")),
         window=span(drifts.get("window", "7d")),
         threshold=drifts.get("threshold", 0.2),
         ignored=drifts.get("ignore", []),

@@ -5,7 +5,6 @@ The events of dbt's own logger become Dagster events through dagster-dbt.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from factory_assets.components.column_lineage import table_lineage
 from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.freshness_policies import features_policies, lag_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
@@ -24,6 +24,7 @@ from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
 from factory_assets.storage.dbt_runs import DbtOutcome, DbtParseError, DbtRuns
+from factory_assets.storage.training_sets import FEATURES_SCHEMA
 
 _TABLES = ("model", "snapshot", "seed")
 
@@ -64,7 +65,12 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
         manifest = runs.read_manifest()
-        return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest))])
+        # Lines are built on the dbt project, so that their module is known only when this one is.
+        from factory_assets.components.model_line import ModelLine
+
+        lines = context.component_tree.get_all_components(of_type=ModelLine)
+        late = features_policies(line.spec for line in lines if not line.problems)
+        return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest), late)])
 
 
 def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tuple[str, ...]:
@@ -121,7 +127,12 @@ def build_runs(project: Path) -> DbtRuns:
     return DbtRuns(project, settings.data / "dbt", settings.lake)
 
 
-def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any], meanings: Mapping[str, TableMeaning]) -> dg.AssetsDefinition:
+def _build_assets(
+    runs: DbtRuns,
+    manifest: Mapping[str, Any],
+    meanings: Mapping[str, TableMeaning],
+    late: Mapping[str, dg.FreshnessPolicy],
+) -> dg.AssetsDefinition:
     translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True), meanings)
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool=DBT_POOL)
@@ -134,9 +145,14 @@ def _build_assets(runs: DbtRuns, manifest: Mapping[str, Any], meanings: Mapping[
 
     return dbt_project.map_asset_specs(
         lambda spec: spec.replace_attributes(
-            kinds={"dbt", "delta"}, freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36))
+            kinds={"dbt", "delta"}, freshness_policy=late.get(_feature_set(spec.key), lag_policy(None))
         )
     )
+
+
+def _feature_set(key: dg.AssetKey) -> str:
+    """The name that lines know a feature set by; empty for a table of another layer."""
+    return key.path[-1] if key == table_key(FEATURES_SCHEMA, key.path[-1]) else ""
 
 
 def _select(context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator) -> list[str]:

@@ -1,13 +1,14 @@
 """The DeltaSource component: raw files to one bronze table, under a contract, day by day."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
 
 from factory_assets.components.calendar import build_partitions, closed_days, find_calendar
 from factory_assets.components.declared import DeclaredComponent
+from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, SOURCES_GROUP, bronze_key
 from factory_assets.components.source_checks import build_source_checks, newest_event, source_check_keys
@@ -18,9 +19,6 @@ from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.landing import find_files
-
-# A daily source that was not read for a day and a half has missed a run.
-_DAILY = timedelta(hours=36)
 
 
 class DeltaSource(DeclaredComponent[SourceSpec]):
@@ -63,7 +61,7 @@ def _build_asset(spec: SourceSpec, calendar: CalendarSpec | None) -> dg.AssetsDe
         tags=DAILY_TAGS,
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.max_lag or _DAILY, timedelta(hours=1))),
+        freshness_policy=lag_policy(spec.max_lag),
         metadata={"dagster/column_schema": dg.TableSchema(columns=columns), "landing": spec.landing},
     )
     @metered("source", f"bronze/{spec.name}")

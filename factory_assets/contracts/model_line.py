@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from factory_assets.contracts import estimators
+from factory_assets.contracts.calendar import check_time_of_day
 from factory_assets.contracts.drift_policy import DriftSpec
 from factory_assets.contracts.names import ColumnName, Duration, Name
 from factory_assets.contracts.retrain_policy import RetrainSpec
@@ -15,7 +16,15 @@ from factory_assets.contracts.tuning import ParamValue, SampleWeightSpec, Search
 
 Task = estimators.Task
 CheckKind = Literal[
-    "data_freshness", "model_age", "feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality", "skew"
+    "feature_freshness",
+    "model_age",
+    "predictions_delivered",
+    "feature_drift",
+    "prediction_drift",
+    "label_drift",
+    "quality",
+    "estimated_quality",
+    "skew",
 ]
 
 # Where the models of a fleet are fitted; the results are the same.
@@ -70,10 +79,21 @@ class PromotionSpec(_Strict):
 
 
 class FreshnessSpec(_Strict):
-    """How old data and model may be; both by event time, never by file time."""
+    """How old features and model may be, by event time, and when predictions are due. Of raw data: a source's `max_lag`."""
 
+    features_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
     model_max_age: Duration = _span("30d", "Oldest allowed champion, from the end of its holdout.")
-    data_max_lag: Duration = _span("36h", "Longest allowed lag from the newest feature row to now.")
+    model_max_unseen_rows: int | None = Field(
+        default=None, ge=1, description="Most rows whose label became known after the champion's holdout; absent: any."
+    )
+    predictions_by: str | None = Field(
+        default=None, description="A day is scored by then on the next: HH:MM in the calendar's zone; absent: not checked."
+    )
+
+    @field_validator("predictions_by")
+    @classmethod
+    def _deadline_is_a_time(cls, deadline: str | None) -> str | None:
+        return deadline if deadline is None else check_time_of_day(deadline)
 
 
 class QualitySpec(_Strict):

@@ -1,7 +1,7 @@
 """Frozen verdicts: what the pure functions of `core` return, and what storage and the UI show."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from factory_assets.contracts.drift_policy import DriftMeasure
 
@@ -144,6 +144,18 @@ class FreshnessReport:
     newest_utc: datetime | None
     lag_seconds: float | None
     limit_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """Whether the predictions of a day that is due are there."""
+
+    delivered: bool
+    day: date
+    due_utc: datetime
+    feature_rows: int
+    scored_rows: int
     reason: str
 
 

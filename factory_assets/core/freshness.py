@@ -1,8 +1,11 @@
-"""How old something is, by event time, against its limit."""
+"""How old something is, by event time, against its limit; and whether what was due is there."""
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
-from factory_assets.contracts.reports import FreshnessReport
+from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.reports import DeliveryReport, FreshnessReport
 
 
 def evaluate_freshness(what: str, newest_utc: datetime | None, now: datetime, limit: timedelta) -> FreshnessReport:
@@ -42,6 +45,72 @@ def evaluate_freshness(what: str, newest_utc: datetime | None, now: datetime, li
         f" {_span(limit_seconds)}."
     )
     return FreshnessReport(fresh, newest_utc, lag_seconds, limit_seconds, reason)
+
+
+def evaluate_unseen_rows(age: FreshnessReport, rows: int, limit: int | None) -> FreshnessReport:
+    """The verdict on a model's age with the labelled rows that it has not seen: past either limit it is not fresh.
+
+    Args:
+        age: the verdict on the age alone.
+        rows: rows whose label became known after the champion's holdout.
+        limit: the most of them, itself still fresh; None for any number.
+    """
+    if limit is None:
+        return replace(age, reason=f"{age.reason} It has not seen {rows:,} labelled rows.")
+    verdict = "within" if rows <= limit else "past"
+    reason = f"{age.reason} It has not seen {rows:,} labelled rows, {verdict} the limit of {limit:,}."
+    return replace(age, fresh=age.fresh and rows <= limit, reason=reason)
+
+
+def find_due_day(predictions_by: str, calendar: CalendarSpec, now: datetime) -> tuple[date, datetime] | None:
+    """The newest day whose predictions are due, and since when; None before the first day of the calendar is due.
+
+    A day is due at `predictions_by` of the next one, in the calendar's time zone.
+
+    >>> calendar = CalendarSpec(start=date(2013, 1, 1), timezone="America/New_York")
+    >>> find_due_day("06:00", calendar, datetime(2013, 3, 2, 10, 59, tzinfo=UTC))[0]
+    datetime.date(2013, 2, 28)
+    >>> find_due_day("06:00", calendar, datetime(2013, 3, 2, 11, 0, tzinfo=UTC))[0]
+    datetime.date(2013, 3, 1)
+    """
+    zone, at = ZoneInfo(calendar.timezone), time.fromisoformat(predictions_by)
+    delivery = now.astimezone(zone).date()
+    if now < datetime.combine(delivery, at, zone):
+        delivery -= timedelta(days=1)
+    if calendar.end is not None:
+        delivery = min(delivery, calendar.end)
+    day = delivery - timedelta(days=1)
+    return None if day < calendar.start else (day, datetime.combine(delivery, at, zone).astimezone(UTC))
+
+
+def evaluate_delivery(
+    day: date, due_utc: datetime, feature_rows: int, scored_rows: int, is_over: bool, is_usual: bool, waits_for: str = ""
+) -> DeliveryReport:
+    """Judges whether a day that is due is scored: every feature row of it has a score.
+
+    A day without feature rows is no failure when features of a later day are there, or when that weekday never had any:
+    then there is nothing to score.
+
+    Args:
+        day: the day.
+        due_utc: since when.
+        feature_rows: rows of the feature set on that day.
+        scored_rows: those of them with a score.
+        is_over: whether the feature set has rows of a later day.
+        is_usual: whether it has rows on that weekday of one of the weeks before.
+        waits_for: why the day is left unscored on purpose; empty when it is not.
+    """
+    due = f"due since {due_utc.isoformat()}"
+    if waits_for:
+        return DeliveryReport(False, day, due_utc, feature_rows, scored_rows, f"{day} is {due} and waits: {waits_for}")
+    if not feature_rows:
+        missing = is_usual and not is_over
+        reason = f"{day} is {due}, and its features have not come." if missing else f"{day} has no rows to score."
+        return DeliveryReport(not missing, day, due_utc, 0, scored_rows, reason)
+    delivered = scored_rows >= feature_rows
+    state = "is scored" if delivered else f"is {due}"
+    reason = f"{day} {state}: {min(scored_rows, feature_rows):,} of {feature_rows:,} rows have a score."
+    return DeliveryReport(delivered, day, due_utc, feature_rows, scored_rows, reason)
 
 
 def _span(seconds: float) -> str:

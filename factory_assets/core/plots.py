@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from factory_assets.contracts.reports import DriftReport, FeatureDrift, FreshnessReport, SegmentDrift
+from factory_assets.contracts.reports import DeliveryReport, DriftReport, FeatureDrift, FreshnessReport, SegmentDrift
 from factory_assets.core.metrics import evaluate_metrics
 
 INK, FAINT = "#2b2f36", "#d9dde3"
@@ -167,6 +167,26 @@ def plot_freshness(report: FreshnessReport) -> bytes:
     axes.barh([0], [hours / divisor], color=colour, height=0.55)
     axes.axvline(limit / divisor, color=INK, linewidth=1.2)
     axes.set(yticks=[], xlim=(0, max(hours, limit) / divisor * 1.1), xlabel=f"lag in {unit} (line: limit)")
+    axes.spines["left"].set_visible(False)
+    return to_png(figure)
+
+
+def plot_delivery(report: DeliveryReport | None) -> bytes:
+    """Scored rows of the day that is due, as a bar against its rows; None when no day is."""
+    figure = Figure(figsize=(5.6, 1.5), layout="constrained")
+    axes = figure.subplots()
+    if report is None:
+        title_axes(axes, "No day is due yet", "", GOOD)
+        axes.set(yticks=[], xticks=[])
+        return to_png(figure)
+    colour = GOOD if report.delivered else BAD
+    verdict = "Delivered" if report.delivered else "Overdue"
+    shown = f"{verdict}: {report.scored_rows:,} of {report.feature_rows:,} rows"
+    title_axes(axes, shown, f"{report.day}, due {report.due_utc:%Y-%m-%d %H:%M} UTC", colour)
+    axes.barh([0], [report.scored_rows], color=colour, height=0.55)
+    axes.axvline(report.feature_rows, color=INK, linewidth=1.2)
+    most = max(report.feature_rows, report.scored_rows, 1)
+    axes.set(yticks=[], xlim=(0, most * 1.1), xlabel="scored rows (line: rows of the day)")
     axes.spines["left"].set_visible(False)
     return to_png(figure)
 

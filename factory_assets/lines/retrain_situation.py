@@ -67,14 +67,15 @@ def read_due(
     found = []
     if policy.new_rows is not None:
         since = max([champion.holdout_until_utc, *answers])
-        found.append(evaluate_new_rows(policy, _count_labels(stores, since, now), since, serving, wall_now))
+        found.append(evaluate_new_rows(policy, count_labels(stores, since, now), since, serving, wall_now))
     if policy.schedule is not None:
         since = max([champion.trained_at_utc, *answers])
         found.append(evaluate_schedule(schedule(policy.schedule, now), since, serving, wall_now))
     return [check for check in found if check is not None]
 
 
-def _count_labels(stores: LineStores, since: datetime, now: datetime) -> int:
+def count_labels(stores: LineStores, since: datetime, now: datetime) -> int:
+    """Labelled rows whose label became known after `since` and by `now`."""
     label = stores.spec.label
     pinned = stores.lake.find(f"marts/{label.model}")
     if pinned is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.check_results import CheckResults
@@ -22,8 +23,8 @@ from factory_assets.storage.training_sets import TrainingSets
 class LineStores:
     """One line's view of the lake, the artefacts and MLflow, and where its fleet is fitted.
 
-    `sources` are those that its tables are built from. `workers` absent: one a core. `ray_address`: of the running
-    cluster, for a line with `executor: ray`.
+    `sources` are those that its tables are built from, and `calendar` cuts its days. `workers` absent: one a core.
+    `ray_address`: of the running cluster, for a line with `executor: ray`.
     """
 
     spec: ModelLineSpec
@@ -31,6 +32,7 @@ class LineStores:
     artefacts: ArtefactStore
     registry: MlflowRegistry
     sources: tuple[str, ...] = ()
+    calendar: CalendarSpec | None = None
     workers: int | None = None
     ray_address: str | None = None
 

@@ -21,7 +21,7 @@ VOLUME: dict[str, Any] = {
 }
 LINE_ASSETS = ("training_set", "models", "predictions")
 LINE_CHECKS = {
-    *("data_freshness", "model_age", "skew", "feature_drift", "prediction_drift"),
+    *("feature_freshness", "model_age", "skew", "feature_drift", "prediction_drift"),
     *("label_drift", "quality", "estimated_quality"),
 }
 

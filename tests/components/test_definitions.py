@@ -10,7 +10,7 @@ import pytest
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB
 
 ROOT = Path(__file__).parents[2]
-LINE_CHECKS = {"data_freshness", "model_age", "feature_drift", "prediction_drift"}
+LINE_CHECKS = {"feature_freshness", "model_age", "feature_drift", "prediction_drift"}
 LABEL_CHECKS = {"label_drift", "quality", "estimated_quality", "skew"}
 
 # Python's own hooks see every socket, file and process, also those of libraries; the dbt manifest is there already.

@@ -139,7 +139,7 @@ def test_a_line_that_was_never_trained_is_trained(factory: Factory) -> None:
 def test_a_check_that_the_policy_leaves_out_starts_nothing(factory: Factory) -> None:
     promote(factory.lake, "delay", 1)
     factory.judge("prediction_drift", False, 1)
-    factory.judge("data_freshness", False, 1)
+    factory.judge("feature_freshness", False, 1)
     assert isinstance(factory.tick(), str)
 
 

@@ -43,7 +43,7 @@ def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
         ({"validation": {"metric": "rmse"}}, ["rmse", "not for classification", "roc_auc"]),
         ({"validation": {"metric": "auc"}}, ["validation.metric", "'auc' is not a metric"]),
         ({"validation": {"holdout": "fortnight"}}, ["validation.holdout", "span of time", "14d"]),
-        ({"retrain": {"triggers": ["data_freshness"]}}, ["retrain.triggers", "'data_freshness'"]),
+        ({"retrain": {"triggers": ["feature_freshness"]}}, ["retrain.triggers", "'feature_freshness'"]),
         ({"promote_when": {"at_most": 0.1}}, ["at_most", "use at_least"]),
         ({"drift": {"threshold": "high"}}, ["drift.threshold", "'high'"]),
         ({"entity": []}, ["entity"]),

@@ -71,8 +71,8 @@ def test_scoring_takes_the_path_of_evaluation(stores) -> None:
 
 def test_fresh_data_passes_and_stale_data_fails_by_event_time(stores) -> None:
     newest = START + timedelta(hours=24 * 60 - 1)
-    assert judge(stores, "data_freshness", newest + timedelta(hours=36), "run").passed
-    late = judge(stores, "data_freshness", newest + timedelta(hours=37), "run")
+    assert judge(stores, "feature_freshness", newest + timedelta(hours=36), "run").passed
+    late = judge(stores, "feature_freshness", newest + timedelta(hours=37), "run")
     assert not late.passed
     assert late.numbers["lag_hours"] == 37
 

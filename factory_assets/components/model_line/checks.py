@@ -1,5 +1,6 @@
 """The asset checks of a line: one key a kind, with numbers, a picture, and the evidence that the sensor acts on."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import dagster as dg
@@ -7,6 +8,7 @@ import dagster as dg
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import models_key, predictions_key
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.names import format_duration
 from factory_assets.core.plots import image_markdown
@@ -21,16 +23,26 @@ FAILING_SEGMENTS_METADATA = "failing_segments"
 def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
     """The key of each check of the line: the model's age belongs to the models, the rest to the predictions."""
     predictions, models = predictions_key(spec.name), models_key(spec.name)
-    kinds: tuple[CheckKind, ...] = get_args(CheckKind)
+    kinds: list[CheckKind] = list(get_args(CheckKind))
+    if spec.freshness.predictions_by is None:
+        kinds.remove("predictions_delivered")
     return {kind: dg.AssetCheckKey(models if kind == "model_age" else predictions, kind) for kind in kinds}
 
 
-def build_checks(spec: ModelLineSpec) -> list[dg.AssetChecksDefinition]:
-    """The checks of a line, one of each kind."""
-    return [_build_check(spec, kind, key) for kind, key in check_keys(spec).items()]
+def build_checks(
+    spec: ModelLineSpec, calendar: CalendarSpec | None = None, sources: tuple[str, ...] = ()
+) -> list[dg.AssetChecksDefinition]:
+    """The checks of a line, one of each kind; the calendar is needed with `freshness.predictions_by` alone."""
+    return [_build_check(spec, kind, key, calendar, sources) for kind, key in check_keys(spec).items()]
 
 
-def _build_check(spec: ModelLineSpec, kind: CheckKind, key: dg.AssetCheckKey) -> dg.AssetChecksDefinition:
+def _build_check(
+    spec: ModelLineSpec,
+    kind: CheckKind,
+    key: dg.AssetCheckKey,
+    calendar: CalendarSpec | None,
+    sources: tuple[str, ...],
+) -> dg.AssetChecksDefinition:
     # In a retrain the new champion is judged, so a check of the predictions waits for the models as well.
     also = [models_key(spec.name)] if key.asset_key != models_key(spec.name) else None
 
@@ -39,7 +51,8 @@ def _build_check(spec: ModelLineSpec, kind: CheckKind, key: dg.AssetCheckKey) ->
     def check(
         context: dg.AssetCheckExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.AssetCheckResult:
-        judgement = judge(open_stores(spec, lake, mlflow), kind, clock.open().now(), context.run.run_id)
+        stores = replace(open_stores(spec, lake, mlflow), calendar=calendar, sources=sources)
+        judgement = judge(stores, kind, clock.open().now(), context.run.run_id)
         return dg.AssetCheckResult(
             passed=judgement.passed,
             severity=dg.AssetCheckSeverity.WARN,
@@ -64,9 +77,12 @@ def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
     freshness, drift, quality = spec.freshness, spec.drift, spec.quality
     days = format_duration(quality.window)
     window = format_duration(drift.window)
+    unseen = freshness.model_max_unseen_rows
+    also = f" It has not seen at most {unseen:,} labelled rows." if unseen else ""
     return {
-        "data_freshness": f"The newest feature row is at most {format_duration(freshness.data_max_lag)} old, by event time.",
-        "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.",
+        "feature_freshness": f"The newest feature row is at most {format_duration(freshness.features_max_lag)} old.",
+        "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.{also}",
+        "predictions_delivered": f"Each row of a day is scored by {freshness.predictions_by} of the next.",
         "feature_drift": f"Features of the last {window} are as at training, or noise explains how they differ.",
         "prediction_drift": f"Scores of the last {window} are as on the holdout, or noise explains how they differ.",
         "label_drift": f"Labels known of the last {window} are as at training, or the features explain how they differ.",

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string
 
 from factory_assets.components.budget import find_budget
-from factory_assets.components.calendar import build_partitions, find_calendar
+from factory_assets.components.calendar import find_calendar
 from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
@@ -57,18 +57,20 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         calendar = find_calendar(context)
         if calendar is None:
             raise LookupError("a model line needs a calendar")
-        partitions = build_partitions(calendar)
         sources = find_sources(context, [self.spec.feature_set, self.spec.label.model])
         is_fleet = bool(self.spec.segment_by)
         return dg.Definitions(
             assets=[
                 build_training_set_asset(self.spec),
                 build_models_asset(self.spec, calendar),
-                build_predictions_asset(self.spec, partitions, sources),
+                build_predictions_asset(self.spec, calendar, sources),
                 build_report_asset(self.spec),
                 *([build_segments_asset(self.spec, calendar)] if is_fleet else []),
             ],
-            asset_checks=[*build_checks(self.spec), *([build_failed_segments_check(self.spec)] if is_fleet else [])],
+            asset_checks=[
+                *build_checks(self.spec, calendar, sources),
+                *([build_failed_segments_check(self.spec)] if is_fleet else []),
+            ],
             jobs=[build_retrain_job(self.spec)],
             sensors=[build_retraining_sensor(self.spec, find_budget(context), sources)],
         )

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
 
+from factory_assets.components.calendar import build_partitions
 from factory_assets.components.column_lineage import prediction_lineage
+from factory_assets.components.freshness_policies import predictions_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.blocking import consecutive_days, find_blocked_days
 from factory_assets.lines.scoring import ScoringOutcome, score_days
@@ -18,9 +21,10 @@ from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 
 def build_predictions_asset(
-    spec: ModelLineSpec, partitions: dg.DailyPartitionsDefinition, sources: tuple[str, ...] = ()
+    spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = ()
 ) -> dg.AssetsDefinition:
     """One asset, a partition a day, any range of days in one run; days of a broken feed wait if the line says so."""
+    partitions = build_partitions(calendar)
 
     @dg.asset(
         key=predictions_key(spec.name),
@@ -32,7 +36,7 @@ def build_predictions_asset(
         tags=line_tags(spec.name, DAILY),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36)),
+        freshness_policy=predictions_policy(spec, calendar),
         output_required=False,
     )
     @metered("predictions", f"{spec.name}/predictions", spec.name)

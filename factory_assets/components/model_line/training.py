@@ -1,13 +1,13 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from factory_assets.components.column_lineage import training_set_lineage
+from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.fleet import describe_fleet
 from factory_assets.components.model_line.opening import open_stores
@@ -91,7 +91,7 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
         kinds={"sklearn", "mlflow"},
         owners=list(spec.owners) or None,
         tags=line_tags(spec.name, ON_RETRAIN),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.freshness.model_max_age, timedelta(hours=1))),
+        freshness_policy=lag_policy(spec.freshness.model_max_age),
     )
     @metered("models", f"{spec.name}/models", spec.name)
     def models(
@@ -132,7 +132,7 @@ def build_segments_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Asse
         tags=line_tags(spec.name, ON_RETRAIN),
         partitions_def=dg.DynamicPartitionsDefinition(name=segment_partitions(spec.name)),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max(spec.freshness.model_max_age, timedelta(hours=1))),
+        freshness_policy=lag_policy(spec.freshness.model_max_age),
         output_required=False,
     )
     @metered("models", f"{spec.name}/segments", spec.name)
