@@ -1,8 +1,5 @@
 """The Calendar component: the factory's days, its daily run, and its monitoring."""
 
-from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo
-
 import dagster as dg
 
 from factory_assets.components.catching_up import build_catch_up_sensor
@@ -20,8 +17,10 @@ from factory_assets.components.naming import (
     REPORT_SCHEDULE,
     range_tags,
 )
+from factory_assets.components.refreshing import build_refresh_sensor
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.source import SourceSpec
+from factory_assets.core.calendar_days import closed_days
 from factory_assets.resources import ClockResource
 
 
@@ -31,7 +30,7 @@ class Calendar(DeclaredComponent[CalendarSpec]):
     spec_model = CalendarSpec
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The `daily` and `monitor` jobs with their schedules, and the sensor that takes mended days in again."""
+        """The `daily` and `monitor` jobs with their schedules, and the sensors that take days and sources in again."""
         checks: dg.AssetSelection = dg.AssetSelection.tag(*MONITORED_TAG) & dg.AssetSelection.all_asset_checks()
         declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
         others = [key for component in declared if not component.problems for key in component.monitored_checks()]
@@ -76,9 +75,11 @@ class Calendar(DeclaredComponent[CalendarSpec]):
         sources = [
             component.spec for component in declared if not component.problems and isinstance(component.spec, SourceSpec)
         ]
-        catching_up = [build_catch_up_sensor(sources, self.spec)] if sources else []
+        sensors = [build_catch_up_sensor(sources, self.spec)] if sources else []
+        if any(source.max_lag for source in sources):
+            sensors.append(build_refresh_sensor(sources, self.spec))
         schedules = [_build_daily_schedule(self.spec), monitoring, reporting]
-        return dg.Definitions(jobs=[daily, monitor, report], schedules=schedules, sensors=catching_up)
+        return dg.Definitions(jobs=[daily, monitor, report], schedules=schedules, sensors=sensors)
 
 
 def find_calendar(context: dg.ComponentLoadContext) -> CalendarSpec | None:
@@ -91,16 +92,6 @@ def build_partitions(spec: CalendarSpec) -> dg.DailyPartitionsDefinition:
     """The daily partitions of the calendar, keyed YYYY-MM-DD."""
     end = spec.end.isoformat() if spec.end else None
     return dg.DailyPartitionsDefinition(start_date=spec.start.isoformat(), end_date=end, timezone=spec.timezone)
-
-
-def closed_days(spec: CalendarSpec, now: datetime) -> tuple[date, date] | None:
-    """First and last day that the daily run of `now` takes in; None before the first day has closed."""
-    last = now.astimezone(ZoneInfo(spec.timezone)).date() - timedelta(days=1)
-    if spec.end is not None:
-        last = min(last, spec.end - timedelta(days=1))
-    if last < spec.start:
-        return None
-    return max(spec.start, last - timedelta(days=spec.lookback_days - 1)), last
 
 
 def _build_daily_schedule(spec: CalendarSpec) -> dg.ScheduleDefinition:

@@ -19,6 +19,7 @@ from factory_assets.components.freshness_policies import features_policies, lag_
 from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.lineage import upstream_sources
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
@@ -65,11 +66,9 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
         manifest = runs.read_manifest()
-        # Lines are built on the dbt project, so that their module is known only when this one is.
-        from factory_assets.components.model_line import ModelLine
-
-        lines = context.component_tree.get_all_components(of_type=ModelLine)
-        late = features_policies(line.spec for line in lines if not line.problems)
+        declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
+        specs = [component.spec for component in declared if not component.problems]
+        late = features_policies(spec for spec in specs if isinstance(spec, ModelLineSpec))
         return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest), late)])
 
 

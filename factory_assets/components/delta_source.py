@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from factory_assets.components.calendar import build_partitions, closed_days, find_calendar
+from factory_assets.components.calendar import build_partitions, find_calendar
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
@@ -15,6 +15,7 @@ from factory_assets.components.source_checks import build_source_checks, newest_
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.source import SourceSpec
+from factory_assets.core.calendar_days import closed_days
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
 from factory_assets.storage.delta import Lake

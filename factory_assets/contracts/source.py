@@ -58,6 +58,17 @@ class IncidentSpec(_Strict):
     )
 
 
+class RefreshSpec(_Strict):
+    """How a source that is past its `max_lag` is read again, with all that is made of it."""
+
+    max_attempts: int = Field(
+        default=3, ge=0, description="Runs for one cause (newest event and files as they are) that may fail; 0 starts none."
+    )
+    backoff: Duration = Field(
+        default="15m", validate_default=True, description="Wait after a failed run, by the wall clock; doubles with each."
+    )
+
+
 class SourceSpec(_Strict):
     """A raw feed that becomes one Delta table, `bronze/<name>`."""
 
@@ -81,6 +92,7 @@ class SourceSpec(_Strict):
     max_lag: Duration | None = Field(
         default=None, description="Longest allowed lag from the newest event to now; absent: not checked. Needs event_time."
     )
+    refresh: RefreshSpec = RefreshSpec()
     incidents: IncidentSpec = IncidentSpec()
     owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
@@ -102,6 +114,8 @@ class SourceSpec(_Strict):
                 raise ValueError(f"{column!r} is not among the declared columns: {', '.join(self.columns)}")
         if self.max_lag is not None and self.event_time is None:
             raise ValueError("max_lag is counted from the newest event: declare event_time, or drop max_lag")
+        if self.refresh != RefreshSpec() and self.max_lag is None:
+            raise ValueError("refresh is for a source that can be stale: declare max_lag, or drop refresh")
         if self.event_time and self.columns[self.event_time].type != "timestamp":
             raise ValueError(f"event_time {self.event_time!r} must be a column of type timestamp")
         if PARTITION_COLUMN in self.columns:

@@ -6,9 +6,10 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from factory_assets.components.calendar import build_partitions, closed_days
+from factory_assets.components.calendar import build_partitions
 from factory_assets.components.naming import DAILY_SCHEDULE, RANGE_END_TAG, RANGE_START_TAG
 from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.core.calendar_days import closed_days
 from factory_assets.resources import ClockResource
 from factory_assets.storage.clock import FactoryClock
 

@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from factory_assets.components.calendar import closed_days
 from factory_assets.components.model_line.fleet import show_segments
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
+from factory_assets.core.calendar_days import closed_days
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import TrainingOutcome, train_line
