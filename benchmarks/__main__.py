@@ -9,6 +9,7 @@ from rich.console import Console
 from benchmarks.dbt.build import measure_dbt_build
 from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
 from benchmarks.dbt.incremental import measure_dbt_incremental
+from benchmarks.dbt.many_files import measure_many_files
 from benchmarks.drift import measure_drift
 from benchmarks.figures import Figure, print_figures, write_results
 from benchmarks.fleet.compare import measure_fleet
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
     "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),
     "dbt_incremental": ("A part of a table written anew, against the whole", measure_dbt_incremental),
+    "dbt_many_files": ("Tables of thousands of files, against DuckDB's own reads", measure_many_files),
 }
 
 

@@ -1,15 +1,13 @@
 """A part of a table of ten million rows written anew, against the whole: one partition replaced, one percent merged."""
 
 import multiprocessing
-import shutil
 import tempfile
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from benchmarks.dbt.measured import Cost, machine, middle, run_measured
-from benchmarks.dbt.projects import YEAR_ROWS, dbt, write_bronze, write_project
+from benchmarks.dbt.projects import YEAR_ROWS, dbt, write_bronze, write_small_project
 from benchmarks.figures import Figure, at_most
 
 _COPIES = 30
@@ -30,13 +28,8 @@ def measure_dbt_incremental(console: Console, rounds: int) -> list[Figure]:
         writer = multiprocessing.get_context("spawn").Process(target=write_bronze, args=(folder / "lake", _COPIES))
         writer.start()
         writer.join()
-        project = write_project(folder, folder / "lake", "delta")
-        shutil.rmtree(project / "models")
-        (project / "models").mkdir()
-        sources = {"version": 2, "sources": [{"name": "bronze", "tables": [{"name": "flights"}]}]}
-        (project / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
-        for model, (config, where) in _MODELS.items():
-            (project / "models" / f"{model}.sql").write_text(_ROWS % (config, where))
+        models = {model: _ROWS % settings for model, settings in _MODELS.items()}
+        project = write_small_project(folder, models, ("flights",))
         figures = []
         for model, words in (("replaced", f"one partition of {_COPIES} replaced"), ("merged", "1% merged by key")):
             found: dict[str, list[Cost]] = {"full": [], "part": []}

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -76,6 +77,19 @@ def write_project(folder: Path, lake: Path, side: str) -> Path:
         (project / "models" / f"{name}.sql").write_text(sql.replace("{source}", source))
     tested = [{"name": "by_carrier", "columns": [{"name": "carrier", "data_tests": ["unique", "not_null"]}]}]
     (project / "models" / "models.yml").write_text(yaml.safe_dump({"version": 2, "models": tested}))
+    return project
+
+
+def write_small_project(folder: Path, models: Mapping[str, str], sources: Sequence[str]) -> Path:
+    """A project of these models as Delta tables, over sources of the schema `bronze`."""
+    project = write_project(folder, folder / "lake", "delta")
+    shutil.rmtree(project / "models")
+    (project / "models").mkdir()
+    tables = [{"name": name} for name in sources]
+    document = {"version": 2, "sources": [{"name": "bronze", "tables": tables}]}
+    (project / "models" / "sources.yml").write_text(yaml.safe_dump(document))
+    for name, sql in models.items():
+        (project / "models" / f"{name}.sql").write_text(sql)
     return project
 
 

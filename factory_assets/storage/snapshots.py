@@ -35,6 +35,8 @@ _DUCKDB_TYPES: Mapping[str, str] = {
     "timestamp_ntz": "TIMESTAMP",
 }
 FILE_PATH_COLUMN = "__delta_file_path"
+# So many footers are read at once without being felt.
+_FEW_FILES = 32
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -90,6 +92,7 @@ class FileSet:
         partition_columns: Those of them whose values are in the paths and not in the files.
         paths: Each file's path from the end of `root` on, with a slash before it.
         is_surely_complete: Whether each column is known to be in at least one file.
+        is_uniform: Whether each column is known to be in every file.
     """
 
     root: str
@@ -97,6 +100,7 @@ class FileSet:
     partition_columns: tuple[str, ...]
     paths: tuple[str, ...]
     is_surely_complete: bool
+    is_uniform: bool = False
 
     @property
     def data_fields(self) -> list[Field]:
@@ -116,7 +120,24 @@ def read_file_set(table: DeltaTable) -> FileSet:
     _refuse_foreign_layout(table, paths, sorted(partition_columns))
     located = tuple(f"/{path.lstrip('/')}" for path in paths)
     found = FileSet(root.rstrip("/"), tuple(table.schema().fields), partition_columns, located, False)
-    return replace(found, is_surely_complete=bool(paths) and _surely_in_files(table, found.data_fields))
+    if not paths:
+        return found
+    statistics = pa.table(table.get_add_actions(flatten=True))
+    if len(paths) > _FEW_FILES:
+        rows = dict(zip(statistics["path"].to_pylist(), statistics["num_records"].to_pylist(), strict=True))
+        found = replace(found, paths=typical_first(located, {f"/{unquote(path)}": count for path, count in rows.items()}))
+    in_some, in_every = (_surely_in_files(statistics, found.data_fields, share) for share in (1, statistics.num_rows))
+    # A struct may have other members in other files.
+    is_flat = all(isinstance(field.type, PrimitiveType) for field in found.data_fields)
+    return replace(found, is_surely_complete=in_some, is_uniform=in_every and is_flat)
+
+
+def typical_first(paths: Sequence[str], rows: Mapping[str, int | None]) -> tuple[str, ...]:
+    """The paths, one of about as many rows as the average before all others, which keep their order."""
+    known = [rows.get(path) or 0 for path in paths]
+    mean = sum(known) / len(known)
+    first = min(range(len(paths)), key=lambda position: abs(known[position] - mean))
+    return (paths[first], *paths[:first], *paths[first + 1 :])
 
 
 def select_files_sql(files: FileSet, with_path: bool = False) -> str:
@@ -125,7 +146,7 @@ def select_files_sql(files: FileSet, with_path: bool = False) -> str:
         path = [f"CAST(NULL AS VARCHAR) AS {FILE_PATH_COLUMN}"] if with_path else []
         return f"SELECT {', '.join([*map(_typed_null, files.fields), *path])} WHERE FALSE"
     columns = [
-        f"{_partition_value(field, len(files.root))} AS {quote_identifier(field.name)}"
+        f"{_partition_value(field, files)} AS {quote_identifier(field.name)}"
         if field.name in files.partition_columns
         else quote_identifier(field.name)
         for field in files.fields
@@ -133,9 +154,12 @@ def select_files_sql(files: FileSet, with_path: bool = False) -> str:
     # Given as `schema = MAP {...}`, the columns would need no footers, but DuckDB 2.0 then takes every table for one row
     # and joins by nested loops (an ASOF join of 337,000 rows: 72 s instead of 0.6 s).
     file_list = ", ".join(literal(_without_globbing(files.root + path)) for path in files.paths)
+    # By name, DuckDB reads every footer each time it binds, and so knows the exact number of rows. Of many files that all
+    # have all columns it reads the first, and takes its number of rows for that of each.
+    by_name = not (files.is_uniform and len(files.paths) > _FEW_FILES)
     rows = (
         f"read_parquet([{file_list}], filename = {literal(FILE_PATH_COLUMN)}, "
-        "union_by_name = TRUE, hive_partitioning = FALSE)"
+        f"union_by_name = {by_name}, hive_partitioning = FALSE)"
     )
     if not files.is_surely_complete:
         nulls = ", ".join([*map(_typed_null, files.data_fields), f"CAST(NULL AS VARCHAR) AS {FILE_PATH_COLUMN}"])
@@ -173,17 +197,16 @@ def _typed_null(field: Field) -> str:
     return f"CAST(NULL AS {duckdb_type(field)}) AS {quote_identifier(field.name)}"
 
 
-def _surely_in_files(table: DeltaTable, fields: Sequence[Field]) -> bool:
-    """Tell whether at least one file has each column, by the statistics in the log.
+def _surely_in_files(statistics: pa.Table, fields: Sequence[Field], at_least: int) -> bool:
+    """Tell whether at least so many files have each column, by the statistics in the log.
 
     A column that was added since the last write is in no file, and naming it would fail. Statistics usually stop after 32
     columns; a false "no" costs only the skipping of files, which DuckDB does not do below a union.
     """
-    statistics = pa.table(table.get_add_actions(flatten=True))
     seen = {
         name.removeprefix("null_count.")
         for name in statistics.column_names
-        if name.startswith("null_count.") and statistics.column(name).null_count < statistics.num_rows
+        if name.startswith("null_count.") and statistics.num_rows - statistics.column(name).null_count >= at_least
     }
     return all(field.name in seen or any(name.startswith(f"{field.name}.") for name in seen) for field in fields)
 
@@ -226,15 +249,20 @@ def _refuse_foreign_layout(table: DeltaTable, paths: list[str], partition_column
                 raise UnreadableTableError(table.table_uri, f"partition folders without their values: {path}")
 
 
-def _partition_value(field: Field, root_length: int) -> str:
+def _partition_value(field: Field, files: FileSet) -> str:
     """Return the expression that reads a partition column from the path of the file.
 
     It is constant within a file, which lets DuckDB skip whole files on a filter. DuckDB's own `hive_partitioning` would
     also take a folder above the table, such as `k=1/table`, for a partition, and read instants in the session's zone.
     """
     pattern = literal(f"(?:^|/){re.escape(field.name)}=([^/]*)/")
-    path = f"substr({quote_identifier(FILE_PATH_COLUMN)}, {root_length + 1})"
-    text = f"nullif(url_decode(regexp_extract({path}, {pattern}, 1)), {literal(_NULL_PARTITION)})"
+    path = f"substr({quote_identifier(FILE_PATH_COLUMN)}, {len(files.root) + 1})"
+    text = f"regexp_extract({path}, {pattern}, 1)"
+    # DuckDB works the value out file by file to skip files, so what no path needs is left out: half the time of 3,650 files.
+    if any("%" in path for path in files.paths):
+        text = f"url_decode({text})"
+    if any(_NULL_PARTITION in path for path in files.paths):
+        text = f"nullif({text}, {literal(_NULL_PARTITION)})"
     kind = duckdb_type(field)
     if kind == _DUCKDB_TYPES["timestamp"]:
         # Written in UTC, mostly without saying so: the session's time zone must not have a say.

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
-from deltalake.schema import Field
+from deltalake.schema import Field, PrimitiveType
 
 from factory_assets.storage.delta import TABLE_PROPERTIES
 from factory_assets.storage.delta_log import Action, read_commit, refuse_unwritable
-from factory_assets.storage.snapshots import FileSet, read_file_set
+from factory_assets.storage.snapshots import FileSet, read_file_set, typical_first
 from factory_assets.storage.sql import SqlValue
 from factory_assets.storage.table_place import TablePlace
 
@@ -48,6 +48,7 @@ class TableState:
     partition_by: tuple[str, ...]
     files: Mapping[str, DataFile]
     is_surely_complete: bool
+    is_uniform: bool = False
 
     @classmethod
     def of_version(cls, table: DeltaTable, place: TablePlace) -> "TableState":
@@ -60,7 +61,8 @@ class TableState:
         refuse_unwritable(table)
         readable = read_file_set(table)
         partition_by = tuple(table.metadata().partition_columns)
-        return cls(place, readable.fields, partition_by, _data_files(table, partition_by), readable.is_surely_complete)
+        known = readable.is_surely_complete, readable.is_uniform
+        return cls(place, readable.fields, partition_by, _data_files(table, partition_by), *known)
 
     @property
     def paths_by_location(self) -> dict[str, str]:
@@ -69,9 +71,10 @@ class TableState:
 
     def file_set(self, only: Iterable[str] | None = None) -> FileSet:
         """The files for reading; with `only`, those at these paths of the log."""
-        paths = sorted(f"/{unquote(path)}" for path in (self.files if only is None else only))
-        is_complete = self.is_surely_complete and only is None
-        return FileSet(self.place.duckdb_root, self.fields, self.partition_by, tuple(paths), is_complete)
+        rows = {f"/{unquote(path)}": self.files[path].rows for path in (self.files if only is None else only)}
+        paths = typical_first(sorted(rows), rows) if rows else ()
+        is_complete = (self.is_surely_complete and only is None) or (self.is_uniform and bool(paths))
+        return FileSet(self.place.duckdb_root, self.fields, self.partition_by, paths, is_complete, self.is_uniform)
 
 
 @dataclass(frozen=True)
@@ -173,12 +176,14 @@ def change_stage(
     own = {str(add["path"]) for add in stage.adds}
     removed = {**stage.removed, **{path: stage.state.files[path].size for path in gone - own}}
     changed = (_shape(written.fields), partition_by) != (_shape(stage.state.fields), stage.state.partition_by)
+    is_flat = all(isinstance(column.type, PrimitiveType) for column in written.fields)
     state = TableState(
         stage.state.place,
         written.fields,
         partition_by,
         {**kept, **written.files},
         is_surely_complete=bool(written.files) or (stage.state.is_surely_complete and not changed and bool(kept)),
+        is_uniform=is_flat and (not kept or (stage.state.is_uniform and not changed)),
     )
     return replace(
         stage,

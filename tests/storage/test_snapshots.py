@@ -1,6 +1,7 @@
 """The SELECT over a pinned snapshot gives what the Delta log says, for every type, path and history."""
 
 import json
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -164,6 +165,47 @@ def test_the_planner_knows_how_many_rows_there_are(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path), pa.table({"n": range(54_321)}))
     plan = duckdb.execute(f"EXPLAIN {select_sql(DeltaTable(str(tmp_path)))}").fetchall()[0][1]
     assert "54,321 rows" in plan
+
+
+def _write_days(folder: Path, days: int) -> None:
+    """One file a day, of two rows but for the first, which has a thousand."""
+    day = pa.array([0] * 998 + sorted([*range(days)] * 2), pa.int32())
+    write_deltalake(str(folder), pa.table({"day": day, "n": range(len(day))}), partition_by=["day"])
+
+
+def test_of_many_files_with_all_columns_one_footer_is_read_and_the_number_of_rows_is_near(tmp_path: Path) -> None:
+    _write_days(tmp_path, 100)
+    sql = select_sql(DeltaTable(str(tmp_path)))
+    first = re.search(r"day=(\d+)/", sql)
+    assert first is not None
+    for file in tmp_path.glob("day=*/*"):
+        if file.parent.name != f"day={first[1]}":
+            file.write_bytes(b"")
+    # The others are empty, so whoever looked for their footers would fail.
+    plan = duckdb.execute(f"EXPLAIN {sql}").fetchall()[0][1]
+    (rows,) = {int(found.replace(",", "")) for found in re.findall(r"~([\d,]+) rows", plan)}
+    assert rows == 200
+
+
+def test_many_files_of_which_some_lack_a_column_are_read_by_name(tmp_path: Path) -> None:
+    _write_days(tmp_path, 100)
+    more = pa.table({"day": pa.array([7, 100], pa.int32()), "n": [-1, -2], "extra": ["x", None]})
+    write_deltalake(str(tmp_path), more, mode="append", schema_mode="merge", partition_by=["day"])
+    table = f"({select_sql(DeltaTable(str(tmp_path)))})"
+    assert duckdb.execute(f"SELECT count(*), sum(n), count(extra) FROM {table}").fetchall() == [
+        (1_200, sum(range(1_198)) - 3, 1)
+    ]
+    new = duckdb.execute(f"SELECT day, n, extra FROM {table} WHERE n < 0 ORDER BY day").fetchall()
+    assert new == [(7, -1, "x"), (100, -2, None)]
+
+
+def test_members_of_a_struct_that_came_later_are_null_in_the_older_of_many_files(tmp_path: Path) -> None:
+    days = pa.array(range(40), pa.int32())
+    write_deltalake(str(tmp_path), pa.table({"day": days, "s": [{"a": n} for n in range(40)]}), partition_by=["day"])
+    more = pa.table({"day": pa.array([40], pa.int32()), "s": [{"a": 40, "b": 1}]})
+    write_deltalake(str(tmp_path), more, mode="append", schema_mode="merge", partition_by=["day"])
+    sql = f"SELECT s FROM ({select_sql(DeltaTable(str(tmp_path)))}) WHERE day IN (0, 40) ORDER BY day"
+    assert duckdb.execute(sql).fetchall() == [({"a": 0, "b": None},), ({"a": 40, "b": 1},)]
 
 
 def test_building_the_select_reads_no_file(tmp_path: Path) -> None:
