@@ -24,6 +24,7 @@ from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.paybacks import Gain, Payback, Replacement
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
@@ -46,6 +47,7 @@ from factory_assets.storage.feature_hashes import FEATURE_HASHES
 from factory_assets.storage.incidents import INCIDENTS
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
+from factory_assets.storage.paybacks import PAYBACKS, Paybacks
 from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
 from factory_assets.storage.training_cycles import TRAINING_CYCLES
 from tests.recorded import decide
@@ -181,6 +183,7 @@ def test_every_setting_is_documented() -> None:
         DRIFT_RESULTS,
         FEATURE_HASHES,
         RETRAIN_LEDGER,
+        PAYBACKS,
         COSTS,
     ],
     ids=lambda table: table.name,
@@ -268,6 +271,9 @@ def data_folder(tmp_path: Path) -> Path:
         ledger_step("kept_champion", 3, "by_hand"),
     ]
     assert RetrainLedger(lake).write(ledger, 0)
+    replaced = Replacement("all", 2, "all", 1, NOON)
+    gain = Gain("roc_auc", 500, 14, 0.78, 0.71, 0.07, 0.02, 0.12, 0.01, "paid", "Paid: so it did.")
+    Paybacks(lake).record("arrival_delay", [Payback(replaced, NOON, gain, NOON)])
     work = Work("run", "arrival_delay__models", "models", "arrival_delay/models", "arrival_delay", "arrival_delay:1:1")
     Costs(lake).record([Cost(work, "all", Usage(3.0, 1.0, 5.0, 1, 1, 1), 0.01, NOON)])
     scores = TableSpec("predictions/arrival_delay", pa.schema([("flight_id", pa.string())]), ("flight_id",))
@@ -286,7 +292,8 @@ def rows(table: TableSpec, values: list[dict[str, Any]]) -> pa.Table:
 def ledger_step(state: Any, day: int, trigger: str) -> LedgerEntry:
     at = NOON + timedelta(days=day)
     cause = Cause("arrival_delay", "all", trigger, day, NOON)
-    return LedgerEntry(cause, state, at, at, str(state), run_key=f"arrival_delay:{day}:1", run_id="run")
+    key = f"arrival_delay:{day}:1"
+    return LedgerEntry(cause, state, at, at, str(state), run_key=key, run_id="run", outcome_version=day + 1)
 
 
 def a_version(number: int, value: float) -> ModelVersion:
@@ -336,7 +343,8 @@ def test_the_small_lake_has_the_numbers_it_was_given(data_folder: Path) -> None:
     ("page", "said"),
     [
         ("costs.md", "['feature_drift', 'model_age']"),
-        ("why-was-this-retrained.md", "kept_champion"),
+        ("why-was-this-retrained.md", "promoted promoted paid\n"),
+        ("why-was-this-retrained.md", "kept_champion kept_champion nothing to judge\n"),
         ("when-something-breaks.md", "flights"),
     ],
 )

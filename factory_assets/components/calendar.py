@@ -9,6 +9,7 @@ from factory_assets.components.naming import (
     DAILY,
     DAILY_JOB,
     DAILY_SCHEDULE,
+    MONITOR_CADENCE,
     MONITOR_JOB,
     MONITOR_SCHEDULE,
     MONITORED_TAG,
@@ -46,8 +47,8 @@ class Calendar(DeclaredComponent[CalendarSpec]):
         )
         monitor = dg.define_asset_job(
             MONITOR_JOB,
-            selection=checks,
-            description="The checks of all sources and model lines, and nothing else.",
+            selection=checks | dg.AssetSelection.tag(CADENCE_TAG, MONITOR_CADENCE),
+            description="The checks of all sources and model lines, and whether past promotions paid; nothing else.",
             executor_def=dg.in_process_executor,
         )
         monitoring = dg.ScheduleDefinition(

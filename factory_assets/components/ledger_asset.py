@@ -1,4 +1,4 @@
-"""The retrain ledger as an asset: its counts, its open causes, and how long the way from a verdict to an answer takes."""
+"""The retrain ledger as an asset: its counts, its open causes, what promotions paid, and how long answers take."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +31,11 @@ def show_ledger(lake: Lake) -> list[dg.AssetMaterialization]:
             ledger_key(),
             metadata={
                 **{f"causes_{state}": count for state, count in standing.causes.items()},
+                **{
+                    f"promotions_{verdict}": sum(row[verdict] for row in standing.paybacks)
+                    for verdict in ("paid", "did_not_pay", "undecided")
+                },
+                "did_it_pay": build_table(standing.paybacks),
                 "open_causes": build_table(waiting),
                 "seconds_from_verdict_to_answer": build_table(standing.delays),
                 **{

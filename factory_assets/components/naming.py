@@ -23,6 +23,8 @@ CADENCE_TAG = "factory/cadence"
 DAILY = "daily"
 ON_RETRAIN = "on_retrain"
 REPORT_CADENCE = "report"
+# Made by the hourly run that judges, beside its checks.
+MONITOR_CADENCE = "monitor"
 REPORT_JOB = "report"
 REPORT_SCHEDULE = "report_schedule"
 DAILY_TAGS = {CADENCE_TAG: DAILY}
@@ -106,6 +108,11 @@ def ledger_key() -> dg.AssetKey:
 def costs_key() -> dg.AssetKey:
     """The asset that sums up what work has cost."""
     return dg.AssetKey(["ops", "costs"])
+
+
+def paybacks_key(line: str) -> dg.AssetKey:
+    """The asset that judges whether a line's promotions paid."""
+    return dg.AssetKey([line, "paybacks"])
 
 
 def report_key(line: str) -> dg.AssetKey:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-WorkKind = Literal["source", "dbt", "training_set", "models", "predictions", "check"]
+WorkKind = Literal["source", "dbt", "training_set", "models", "predictions", "check", "paybacks"]
 
 
 @dataclass(frozen=True)

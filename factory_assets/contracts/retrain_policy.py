@@ -41,6 +41,26 @@ class RetrainRule(Strict):
         return frozenset(_split(self.when))
 
 
+class PaybackSpec(Strict):
+    """When a promotion is judged by what came after it, and how retrains that do not pay slow the next ones down."""
+
+    window: Duration = span("14d", "Least span of as-of time after a promotion before it is judged.")
+    min_rows: int = Field(default=200, ge=20, description="Labelled rows of that time to wait for.")
+    patience: Duration = span("90d", "After so long a promotion is judged by the rows that there are.")
+    confidence: float = Field(default=0.9, ge=0.5, lt=1, description="Of the interval around the gain.")
+    min_gain: float = Field(
+        default=0.02,
+        ge=0,
+        description="Share of the replaced model's skill over the dummy that has to be gained; an interval wholly below it "
+        "did not pay.",
+    )
+    slower_after: int = Field(
+        default=2, ge=1, description="So many retrains in a row that did not pay lengthen the cooldown."
+    )
+    slower_by: float = Field(default=2.0, ge=1, description="Times the cooldown, for the last of those and for each more.")
+    slower_at_most: float = Field(default=8.0, ge=1, description="Times the cooldown, at most.")
+
+
 class RetrainSpec(Strict):
     """The policy: what starts a retrain (trigger), what is trained then (strategy), and how often (limits)."""
 
@@ -61,6 +81,7 @@ class RetrainSpec(Strict):
     cooldown: Duration = span("24h", "Least time between two retrains of a segment, by the factory clock.")
     max_attempts: int = Field(default=3, ge=1, description="Tries for one cause before it is raised to a person.")
     backoff: Duration = span("10m", "Wait after a failed attempt, by the wall clock; doubles with each.")
+    payback: PaybackSpec = PaybackSpec()
     timeout: Duration = span("4h", "A requested retrain without an answer after this long is stopped, by the wall clock.")
 
     @field_validator("triggers", mode="before")

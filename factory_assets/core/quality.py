@@ -65,7 +65,7 @@ def evaluate_quality(
     estimable = bool(profile.rows) and metric != "r2"
     if not labelled and not estimable:
         return nothing.because(f"Not judged: {metric} cannot be estimated before labels are known.")
-    weights = _day_weights(days, seed)
+    weights = draw_days(days, seed)
     sign = 1.0 if METRICS[metric][1] else -1.0
     skill = max(abs(reference - dummy) if np.isfinite(dummy) else abs(reference), 1e-12)
     expected = _expect(metric, profile, scores, weights, seed) if estimable else np.full(len(weights), np.nan)
@@ -103,7 +103,7 @@ def explain_labels(profile: ScoreProfile, rows: ScoredRows, task: str, seed: int
     scores = rows.scores[known]
     expected = _lookup(profile, profile.mean_label, scores) if task == "classification" and profile.rows else scores
     gap = rows.labels[known] - expected
-    weights = _day_weights(rows.days[known], seed)
+    weights = draw_days(rows.days[known], seed)
     means = weights @ gap / weights.sum(axis=1)
     error = float(means[1:].std())
     return float(means[0]), float(2 * stats.norm.sf(abs(means[0]) / error)) if error > 0 else 1.0
@@ -137,7 +137,9 @@ def _ranking(metric: str, labels: np.ndarray, scores: np.ndarray, weights: np.nd
     zeros = np.zeros((len(weights), 1))
     gained = np.diff(np.concatenate([zeros, positive], axis=1), axis=1)
     if metric == "average_precision":
-        return np.asarray((gained * positive / (positive + negative)).sum(axis=1) / positive[:, -1])
+        # Above the highest rows of a weighting that leaves them out there is nothing, and nothing is gained there.
+        above = np.maximum(positive + negative, np.finfo(np.float64).tiny)
+        return np.asarray((gained * positive / above).sum(axis=1) / positive[:, -1])
     before = np.concatenate([zeros, negative[:, :-1]], axis=1)
     concordant = (gained * (negative[:, -1:] - (before + negative) / 2)).sum(axis=1)
     return np.asarray(concordant / (positive[:, -1] * negative[:, -1]))
@@ -164,7 +166,7 @@ def _lookup(profile: ScoreProfile, values: tuple[float, ...], scores: np.ndarray
     return np.array(values)[np.searchsorted(np.array(profile.cuts), scores, side="left")]
 
 
-def _day_weights(days: np.ndarray, seed: int) -> np.ndarray:
+def draw_days(days: np.ndarray, seed: int) -> np.ndarray:
     """Weights of the rows: all ones first, then whole days drawn again and again with replacement."""
     _, day = np.unique(days, return_inverse=True)
     count = int(day.max()) + 1

@@ -59,6 +59,28 @@ def segment_values(key: str) -> tuple[str | None, ...]:
     return tuple(None if part == _NULL else "" if part == _EMPTY else unquote(part) for part in key.split(_SEPARATOR))
 
 
+def ancestors(segment: str, levels: Sequence[Sequence[str]]) -> list[str]:
+    """The keys of a segment's parents, the nearest first and the root last.
+
+    >>> ancestors("UA~EWR~IAH", [["carrier", "origin", "dest"], ["carrier"], []])
+    ['UA', 'all']
+
+    Args:
+        segment: a key of any level; the root has no parents.
+        levels: as of `lay_out`.
+
+    Raises:
+        ValueError: for a key of no such level.
+    """
+    values = segment_values(segment)
+    own = next((columns for columns in levels if len(columns) == len(values)), None)
+    if own is None:
+        raise ValueError(f"segment {segment!r} has {len(values)} values, which no level of {list(map(list, levels))} has")
+    by_column = dict(zip(own, values, strict=True))
+    above = [columns for columns in levels if len(columns) < len(own)]
+    return [segment_key([by_column[column] for column in columns]) for columns in above]
+
+
 def segment_keys(table: pa.Table, columns: Sequence[str]) -> pa.DictionaryArray:
     """The key of every row by the values of `columns`, its dictionary in the order of the keys.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from factory_assets.storage.costs import COSTS
 from factory_assets.storage.delta import Lake
+from factory_assets.storage.paybacks import PAYBACKS
 from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
 
 _STATES = """
@@ -21,6 +22,17 @@ _UNSETTLED = """
         and state not in ('promoted', 'kept_champion', 'superseded')
     order by expected_loss desc, recorded_at_utc
     limit ?
+"""
+_PAYBACKS = """
+    select
+        line,
+        count(*) filter (verdict = 'paid') as paid,
+        count(*) filter (verdict = 'did_not_pay') as did_not_pay,
+        count(*) filter (verdict = 'undecided') as undecided,
+        arg_max(reason, judged_at_utc) as newest
+    from paybacks
+    group by line
+    order by line
 """
 # From the verdict over the sensor's look and the start of the run to the answer, of the newest answered causes of a line.
 _DELAYS = """
@@ -70,23 +82,29 @@ _COSTS = """
 
 @dataclass(frozen=True)
 class LedgerStanding:
-    """How the ledger stands: causes by state, what is unsettled (the greatest loss first), and how long answers take."""
+    """How the ledger stands: causes by state, what is unsettled (the greatest loss first), and how long answers take.
+
+    `paybacks` are counts of judged promotions by line and verdict, with the newest judgement in words.
+    """
 
     causes: dict[str, int]
     unsettled: list[dict[str, Any]]
     delays: list[dict[str, Any]]
+    paybacks: list[dict[str, Any]]
 
 
 def read_ledger_standing(lake: Lake, most: int = 100) -> LedgerStanding:
     """The standing by now; `most` unsettled causes are listed."""
     pinned = lake.find(RETRAIN_LEDGER.name)
     if pinned is None:
-        return LedgerStanding({}, [], [])
+        return LedgerStanding({}, [], [], [])
+    judged = lake.find(PAYBACKS.name)
     states = lake.query(_STATES, ledger=pinned).to_pylist()
     return LedgerStanding(
         {row["state"]: row["causes"] for row in states},
         lake.query(_UNSETTLED, [most], ledger=pinned).to_pylist(),
         lake.query(_DELAYS, ledger=pinned).to_pylist(),
+        lake.query(_PAYBACKS, paybacks=judged).to_pylist() if judged is not None else [],
     )
 
 

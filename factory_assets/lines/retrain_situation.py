@@ -1,13 +1,18 @@
 """Reads what a decision on retraining rests on, beside checks and ledger: models, costs, traffic, what is due."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.paybacks import RetrainResult
 from factory_assets.contracts.retraining import Capacity, FailedCheck, Price, RetrainHistory
 from factory_assets.core.retraining.budget import estimate_price, evaluate_capacity
+from factory_assets.core.retraining.decision import PaymentRecord
 from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
+from factory_assets.core.retraining.payments import evaluate_payments
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.costs import Costs
 from factory_assets.storage.model_versions import PROMOTIONS
@@ -16,6 +21,7 @@ from factory_assets.storage.sql import quote_identifier
 # The newest instant of a cron expression that is not after a moment.
 NewestInstant = Callable[[str, datetime], datetime]
 Clocks = tuple[datetime, datetime]
+_TRAFFIC_DAYS = 7
 
 _SERVING = """
     select segment, max_by(version, sequence) as version
@@ -48,6 +54,64 @@ def read_price(stores: LineStores, budget: RetrainBudgetSpec, segments: int) -> 
     if budget.cpu_minutes_a_day is None:
         return Price()
     return estimate_price(Costs(stores.lake).past_retrains(stores.spec.name), segments)
+
+
+def read_payments(stores: LineStores, history: RetrainHistory) -> dict[str, PaymentRecord]:
+    """How retrains of each segment have paid: judged promotions, and retrains that left the champion as it was."""
+    line = stores.spec.name
+    told = {"paid": True, "did_not_pay": False}
+    judged = [
+        RetrainResult(row["segment"], row["promoted_at_utc"], told.get(row["verdict"]))
+        for row in stores.paybacks.of_line(line)
+    ]
+    kept = [
+        RetrainResult(segment, at, paid=False)
+        for (of, segment), instants in history.kept.items()
+        if of == line
+        for at in instants
+    ]
+    return evaluate_payments(stores.spec.retrain.payback, [*judged, *kept])
+
+
+def read_rows_a_day(stores: LineStores, now: datetime) -> dict[str, float]:
+    """Rows that each serving model has scored a day, of the newest week; a model that scored none is absent."""
+    pinned = stores.lake.find(stores.predictions.name)
+    if pinned is None:
+        return {}
+    as_of = quote_identifier(stores.spec.as_of)
+    sql = (
+        f"select model_segment as segment, count(*) / {_TRAFFIC_DAYS}.0 as rows_a_day from t "
+        f"where {as_of} >= ? and {as_of} < ? and model_segment is not null group by model_segment"
+    )
+    found = stores.lake.query(sql, [now - timedelta(days=_TRAFFIC_DAYS), now], t=pinned)
+    return dict(zip(found.column("segment").to_pylist(), found.column("rows_a_day").to_pylist(), strict=True))
+
+
+def add_effects(stores: LineStores, failed: Sequence[FailedCheck]) -> list[FailedCheck]:
+    """The failures with their effects by segment: how many times its limit each is, so that all kinds can be compared.
+
+    Drift by segment comes from `ops/drift`, losses of quality and ages from `ops/check_results`; a check that named effects
+    itself keeps them, and what is due by itself is at its limit, which is 1.
+    """
+    return [
+        replace(check, effects=check.effects or _read_effects(stores, check)) if check.evaluation_id else check
+        for check in failed
+    ]
+
+
+def _read_effects(stores: LineStores, check: FailedCheck) -> dict[str, float]:
+    if check.check in _LIMITS:
+        numbers = stores.checks.newest_numbers(stores.spec.name, check.check)
+        value, limit = _LIMITS[check.check](numbers, stores.spec)
+        return dict.fromkeys(check.segments, value / limit) if value is not None and limit else {}
+    return stores.drift_results.newest_severity(stores.spec.name, check.check)
+
+
+_LIMITS: Mapping[str, Callable[[Mapping[str, Any], ModelLineSpec], tuple[float | None, float | None]]] = {
+    "model_age": lambda numbers, _: (numbers.get("lag_hours"), numbers.get("limit_hours")),
+    "quality": lambda numbers, spec: (numbers.get("loss"), spec.quality.max_loss),
+    "estimated_quality": lambda numbers, spec: (numbers.get("loss"), spec.quality.max_loss),
+}
 
 
 def read_due(

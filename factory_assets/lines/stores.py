@@ -10,8 +10,10 @@ from factory_assets.storage.delta import Lake
 from factory_assets.storage.drift_references import DriftReferences
 from factory_assets.storage.drift_results import DriftResults
 from factory_assets.storage.feature_hashes import FeatureHashes
+from factory_assets.storage.labelled_rows import LabelledRows
 from factory_assets.storage.mlflow_registry import MlflowRegistry
 from factory_assets.storage.model_versions import ModelVersions
+from factory_assets.storage.paybacks import Paybacks
 from factory_assets.storage.predictions import Predictions
 from factory_assets.storage.retrain_ledger import RetrainLedger
 from factory_assets.storage.scored_labels import ScoredLabels
@@ -80,6 +82,16 @@ class LineStores:
     def scored_labels(self) -> ScoredLabels:
         """Scores beside the labels that are known."""
         return ScoredLabels(self.lake, self.spec)
+
+    @property
+    def paybacks(self) -> Paybacks:
+        """Judgements on promotions."""
+        return Paybacks(self.lake)
+
+    @property
+    def labelled_rows(self) -> LabelledRows:
+        """Feature rows beside the labels that are known."""
+        return LabelledRows(self.lake, self.spec)
 
     @property
     def feature_hashes(self) -> FeatureHashes:

@@ -1,6 +1,7 @@
 """The upkeep of the lake: care for every table, and which versions something live needs.
 
-Live are the champions, and those that they could be rolled back to: what they learnt from has to stay readable. So are the
+Live are the champions, and those that they could be rolled back to: the ones before them, and every replaced one until it
+is told whether its replacement paid. What they learnt from has to stay readable. So have the
 versions of dbt's tables that belong together, which may be old while a test fails, and what a held stage stands on.
 """
 
@@ -8,8 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.lines.paybacks import find_unjudged
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.maintenance import maintain_table
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
@@ -29,9 +33,10 @@ _LIVE_MODELS = """
         qualify row_number() over (partition by line, segment order by sequence desc) <= 2
     )
     select distinct line, training_set_version, feature_set_version, label_version
-    from live join versions using (line, segment, version)
+    from (from live union from replaced) join versions using (line, segment, version)
     order by all
 """
+_REPLACED = pa.schema([("line", pa.string()), ("segment", pa.string()), ("version", pa.int64())])
 
 
 def care_for_lake(lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> list[TableCare]:
@@ -50,7 +55,7 @@ def care_for_lake(lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSp
 
 
 def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str, set[int]]:
-    """Versions by table: inputs of each segment's champion and of the one before it, and what dbt last completed.
+    """Versions by table: inputs of each segment's champion and of those it may go back to, and what dbt last completed.
 
     The names of the inputs are those that the training set's own commit notes, so that a line which now declares another
     feature set, or is not declared at all, keeps what its champion was made from.
@@ -64,12 +69,22 @@ def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str
     if promotions is None or versions is None:
         return dict(needed)
     declared = {line.name: line for line in lines}
-    for live in lake.query(_LIVE_MODELS, promotions=promotions, versions=versions).to_pylist():
+    replaced = _find_replaced(lake, declared.values())
+    for live in lake.query(_LIVE_MODELS, promotions=promotions, versions=versions, replaced=replaced).to_pylist():
         training_set, feature_set, labels = _input_names(lake, live, declared.get(live["line"]))
         needed[training_set].add(live["training_set_version"])
         needed[feature_set].add(live["feature_set_version"])
         needed[labels].add(live["label_version"])
     return dict(needed)
+
+
+def _find_replaced(lake: Lake, lines: Iterable[ModelLineSpec]) -> pa.Table:
+    rows = [
+        {"line": line.name, "segment": found.replaced_segment, "version": found.replaced_version}
+        for line in lines
+        for found in find_unjudged(lake, line)
+    ]
+    return pa.Table.from_pylist(rows, schema=_REPLACED)
 
 
 def _add_published(needed: defaultdict[str, set[int]], publishes: Publishes) -> None:

@@ -61,3 +61,12 @@ class CheckResults:
             "dagster_run_id": run_id,
         }
         self.lake.upsert(CHECK_RESULTS, pa.Table.from_pylist([row], schema=CHECK_RESULTS.schema))
+
+    def newest_numbers(self, line: str, check: str) -> dict[str, Any]:
+        """The numbers of a check's newest verdict; none before the first."""
+        rows = self.lake.rows(
+            CHECK_RESULTS,
+            'line = ? and "check" = ? qualify row_number() over (order by evaluated_at_utc desc) = 1',
+            [line, check],
+        )
+        return dict(json.loads(rows[0]["numbers"])) if rows else {}

@@ -111,3 +111,19 @@ class DriftResults:
             champions=champions,
         )
         return dict(zip(found["segment"].to_pylist(), found["exceeded"].to_pylist(), strict=True))
+
+    def newest_severity(self, line: str, check: str) -> dict[str, float]:
+        """By segment that drifted in the newest judged window, its largest effect in thresholds."""
+        results = self.lake.find(DRIFT_RESULTS.name)
+        if results is None:
+            return {}
+        found = self.lake.query(
+            """
+            select segment, max(effect / threshold) as severity from results
+            where line = ? and "check" = ? and segment_drifted and threshold > 0
+                and window_end_utc = (select max(window_end_utc) from results where line = ? and "check" = ?)
+            group by segment""",
+            [line, check, line, check],
+            results=results,
+        )
+        return dict(zip(found["segment"].to_pylist(), found["severity"].to_pylist(), strict=True))

@@ -117,6 +117,15 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class RecordedModel:
+    """A version with what it and the dummy came to on its holdout; its bytes may be gone."""
+
+    model: Champion
+    value: float | None
+    dummy_value: float | None
+
+
+@dataclass(frozen=True)
 class SegmentStanding:
     """How one segment stands: its last outcome with the fingerprint it was of, and whether its champion serves it."""
 
@@ -213,6 +222,26 @@ class ModelVersions:
             segments={row["segment"]: _to_standing(row) for row in rows},
         )
 
+    def decisions(self, line: str) -> list[dict[str, Any]]:
+        """All decisions on a line's segments, oldest first; of each only what says who served."""
+        pinned = self.lake.find(PROMOTIONS.name)
+        return [] if pinned is None else self.lake.query(_DECISIONS_SQL, [line], promotions=pinned).to_pylist()
+
+    def recorded(self, line: str, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], "RecordedModel"]:
+        """The models of these segments and versions; one that was never recorded is absent."""
+        pinned = self.lake.find(MODEL_VERSIONS.name)
+        asked = sorted(set(pairs))
+        if pinned is None or not asked:
+            return {}
+        wanted = pa.table(
+            {"segment": pa.array([s for s, _ in asked], pa.string()), "version": pa.array([v for _, v in asked], pa.int64())}
+        )
+        rows = self.lake.query(_RECORDED_SQL, [line], versions=pinned, wanted=wanted).to_pylist()
+        return {
+            (row["segment"], row["version"]): RecordedModel(_to_champion(row), row["value"], row["dummy_value"])
+            for row in rows
+        }
+
     def promotions(self, line: str, segment: str = ONLY_SEGMENT) -> list[dict[str, Any]]:
         """Every decision on a segment, oldest first: promoted or not, with its reason."""
         return self.lake.rows(PROMOTIONS, "line = ? and segment = ?", [line, segment])
@@ -282,20 +311,36 @@ left join (select * from versions where line = ?) as v on d.segment = v.segment 
 order by d.segment
 """
 
+_DECISIONS_SQL = """
+    select segment, sequence, version, promoted, serves, decided_at_utc
+    from promotions
+    where line = ?
+    order by sequence, segment
+"""
+_RECORDED_SQL = """
+    select segment, version, trained_until_utc, numeric, categorical, artefact_path, artefact_sha256, value, dummy_value
+    from versions semi join wanted using (segment, version)
+    where line = ?
+"""
+
 
 def _to_standing(row: Mapping[str, Any]) -> SegmentStanding:
     champion = None
     if row["version"] is not None:
-        champion = Champion(
-            segment=row["segment"],
-            version=row["version"],
-            trained_until_utc=row["trained_until_utc"],
-            numeric=tuple(row["numeric"]),
-            categorical=tuple(row["categorical"]),
-            artefact_path=row["artefact_path"],
-            artefact_sha256=row["artefact_sha256"],
-        )
+        champion = _to_champion(row)
     return SegmentStanding(row["cycle"], row["outcome"], row["serves"], champion)
+
+
+def _to_champion(row: Mapping[str, Any]) -> Champion:
+    return Champion(
+        segment=row["segment"],
+        version=row["version"],
+        trained_until_utc=row["trained_until_utc"],
+        numeric=tuple(row["numeric"]),
+        categorical=tuple(row["categorical"]),
+        artefact_path=row["artefact_path"],
+        artefact_sha256=row["artefact_sha256"],
+    )
 
 
 def _decision_row(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from factory_assets.contracts.retraining import RESOLVED, UNSETTLED, Cause, LedgerEntry, Resolution, RetrainHistory
+from factory_assets.contracts.retraining import BY_HAND, RESOLVED, UNSETTLED, Cause, LedgerEntry, Resolution, RetrainHistory
 from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, PinnedTable, TableSpec
 
 RETRAIN_LEDGER = TableSpec(
@@ -74,11 +75,17 @@ class RetrainLedger:
         unsettled, resolved = sorted(UNSETTLED), sorted(RESOLVED)
         waiting = self.lake.query("from newest where list_contains(?, state)", [unsettled], newest=newest)
         answered = self.lake.query(
-            "select cause, segment, at_utc, recorded_at_utc from newest where line = ? and list_contains(?, state) "
-            "order by sequence, step",
+            "select cause, segment, trigger, state, at_utc, recorded_at_utc from newest "
+            "where line = ? and list_contains(?, state) order by sequence, step",
             [line, resolved],
             newest=newest,
         ).to_pydict()
+        kept: dict[tuple[str, str], set[datetime]] = {}
+        for segment, trigger, state, at in zip(
+            *(answered[name] for name in ("segment", "trigger", "state", "at_utc")), strict=True
+        ):
+            if state == "kept_champion" and trigger != BY_HAND:
+                kept.setdefault((line, segment), set()).add(at)
         return RetrainHistory(
             sequence=_sequence(pinned),
             unsettled={row["cause"]: _from_row(row) for row in waiting.to_pylist()},
@@ -89,6 +96,7 @@ class RetrainLedger:
                     answered["segment"], answered["at_utc"], answered["recorded_at_utc"], strict=True
                 )
             },
+            kept={place: frozenset(instants) for place, instants in kept.items()},
         )
 
     def sequence(self) -> int:

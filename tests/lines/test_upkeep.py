@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
+from factory_assets.contracts.paybacks import Payback, Replacement
+from factory_assets.core.paybacks import leave_undecided
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
 from tests.aged_tables import age_table
@@ -38,6 +40,8 @@ def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) ->
 def three_cycles(stores: Any) -> tuple[Any, list[ModelVersion]]:
     """A line of three promoted versions, and inputs that went on after the last."""
     versions = [train_on_new_things(stores, cycle) for cycle in range(3)]
+    told = Replacement(ONLY_SEGMENT, 2, ONLY_SEGMENT, 1, NOW)
+    stores.paybacks.record(SPEC.name, [Payback(told, NOW, leave_undecided("roc_auc", 0, "Undecided."), NOW)])
     write_things(stores.lake, shift=9)
     stores.training_sets.build(NOW + timedelta(days=9))
     for table in stores.lake.files.table_names():

@@ -11,6 +11,7 @@ from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.fleet import build_failed_segments_check
+from factory_assets.components.model_line.paybacks import build_paybacks_asset
 from factory_assets.components.model_line.predictions import build_predictions_asset
 from factory_assets.components.model_line.report import build_report_asset
 from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
@@ -53,7 +54,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         return problems
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Four assets, four checks, one job, one sensor; for a fleet one more asset and check, never one for a segment."""
+        """Five assets, eight checks, one job, one sensor; for a fleet one more asset and check, never one for a segment."""
         calendar = find_calendar(context)
         if calendar is None:
             raise LookupError("a model line needs a calendar")
@@ -65,6 +66,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
                 build_models_asset(self.spec, calendar),
                 build_predictions_asset(self.spec, calendar, sources),
                 build_report_asset(self.spec),
+                build_paybacks_asset(self.spec, find_budget(context) is not None),
                 *([build_segments_asset(self.spec, calendar)] if is_fleet else []),
             ],
             asset_checks=[

@@ -37,7 +37,15 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import IN_FLIGHT, LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
 from factory_assets.core.incidents import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
-from factory_assets.lines.retrain_situation import read_capacity, read_due, read_price, read_serving
+from factory_assets.lines.retrain_situation import (
+    add_effects,
+    read_capacity,
+    read_due,
+    read_payments,
+    read_price,
+    read_rows_a_day,
+    read_serving,
+)
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
@@ -120,9 +128,12 @@ def decide(
     failed = read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm)
     failed += read_due(stores, history, serving, newest_instant, (now, wall_now))
     failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
+    # Neither is asked for while nothing fails and nothing waits, which is nearly always.
+    payments = read_payments(stores, history) if failed or history.of_line(spec.name) else {}
+    rows_a_day = read_rows_a_day(stores, now) if failed else {}
     situation = Situation(
         line=spec.name,
-        failed=failed,
+        failed=add_effects(stores, failed),
         serving=serving,
         history=history,
         runs=read_run_facts(instance, history, spec.name),
@@ -131,6 +142,8 @@ def decide(
         judging=_find_judging(instance, (DAILY_JOB, MONITOR_JOB)),
         capacity=read_capacity(stores, budget, history, wall_now),
         price=read_price(stores, budget, len(serving)),
+        rows_a_day=rows_a_day,
+        payments=payments,
     )
     decision = decide_retraining(spec.retrain, situation)
     return replace(decision, reason=f"{held_back} {decision.reason}") if held_back else decision

@@ -215,7 +215,7 @@ def _find_hindrance(
         return "backoff", max(backoffs), "the last attempt failed"
     until = None if in_vain else _cooldown_end(policy, situation, segment)
     if until is not None and draft.now < until:
-        return "cooldown", until, "the last retrain is too recent"
+        return "cooldown", until, "the last retrain is too recent" + _explain_factor(situation, segment)
     return None
 
 
@@ -227,13 +227,22 @@ def _cooldown_end(policy: RetrainSpec, situation: Situation, segment: str) -> da
     return answered.at_utc + timedelta(seconds=policy.cooldown.total_seconds() * factor)
 
 
+def _explain_factor(situation: Situation, segment: str) -> str:
+    payment = situation.payments.get(segment, PaymentRecord())
+    if payment.cooldown_factor == 1:
+        return ""
+    paid = f"{payment.paid} of {payment.judged} retrains paid, the newest did not"
+    return f", and the cooldown is {payment.cooldown_factor:g} times as long: {paid}"
+
+
 def _wait(draft: Draft, entry: LedgerEntry, step: NextStep, until: datetime | None, why: str, cpu_seconds: float) -> None:
     """Notes what a cause waits for, unless that stands there already: a tick without news writes nothing."""
     if step == "person":
         draft.step(entry, "raised", why, next_step=step)
     elif (entry.next_step, entry.next_step_at_utc) != (step, until):
         changes = {"next_step": step, "next_step_at_utc": until, "reserved_cpu_seconds": cpu_seconds}
-        draft.step(entry, entry.state, entry.reason, **changes)
+        # What went wrong stays in sight; of a cause that was only found, the summary says what that was.
+        draft.step(entry, entry.state, why if entry.state == "open" else entry.reason, **changes)
 
 
 def _request(draft: Draft, policy: RetrainSpec, number: int, batch: Batch, situation: Situation) -> RetrainRequest:
