@@ -55,6 +55,23 @@ class HysteresisSpec(Strict):
         return self
 
 
+class JointDriftSpec(Strict):
+    """Whether what hangs together with what has changed, for the model of all rows, by a classifier of both sides."""
+
+    size: float = Field(
+        default=0.625,
+        gt=0.5,
+        lt=1,
+        description="Of the area under the classifier's curve; a shift of one normal by 0.45 deviations gives 0.625.",
+    )
+    rows: int = Field(default=10_000, ge=500, description="Most training rows that are kept to compare with.")
+    marginals: Literal["kept", "removed"] = Field(
+        default="kept",
+        description="Compare the rows as they are, or each number by its rank within its side: what is left is what hangs "
+        "together, and what single features do counts no more.",
+    )
+
+
 class DriftSpec(Strict):
     """When features, predictions or labels count as drifted: by a large effect that sampling noise does not explain."""
 
@@ -68,6 +85,9 @@ class DriftSpec(Strict):
     categorical: CategoricalDriftSpec = CategoricalDriftSpec()
     features: dict[ColumnName, FeatureDriftSpec] = Field(
         default_factory=dict, description="Of single features; `prediction` and `label` are those of the model."
+    )
+    joint: JointDriftSpec | None = Field(
+        default=None, description="Adds the check `joint_drift`; from the next training on it has rows to compare with."
     )
     ignore: tuple[ColumnName, ...] = Field(default=(), description="Features that move with the season by design.")
     window: Duration = span("7d", "The newest whole days, compared with the champion's training rows (scores: its holdout).")

@@ -20,6 +20,7 @@ CheckKind = Literal[
     "model_age",
     "predictions_delivered",
     "feature_drift",
+    "joint_drift",
     "prediction_drift",
     "label_drift",
     "quality",
@@ -187,6 +188,8 @@ class ModelLineSpec(_Strict):
         for column in (self.as_of, *self.entity):
             if column in self.features:
                 raise ValueError(f"features: {column!r} names the row and cannot be a feature of it")
+        if "joint_drift" in self.retrain.named_triggers and self.drift.joint is None:
+            raise ValueError("retrain.triggers names joint_drift, which needs the key drift.joint: add `joint: {}` to drift")
         self._levels_fit_together()
         return self
 

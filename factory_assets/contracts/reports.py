@@ -111,6 +111,33 @@ class DriftReport:
 
 
 @dataclass(frozen=True)
+class JointReport:
+    """How well a classifier tells a window from training, against how well it tells training's own windows from the rest.
+
+    `auc` is the area under its curve on days that it was not taught, `own_aucs` those of training's own windows, and
+    `importance` what of the area each feature carries, largest first; both are empty where `auc` is not above `size`, and
+    nothing hangs on them. The shares are those of each side's rows by the classifier's score, from 0 to 1 in twenty bins.
+    """
+
+    judged: bool
+    exceeded: bool
+    auc: float
+    size: float
+    p_value: float
+    own_aucs: tuple[float, ...]
+    reference_rows: int
+    current_rows: int
+    importance: tuple[tuple[str, float], ...]
+    reference_share: tuple[float, ...]
+    current_share: tuple[float, ...]
+    reason: str
+
+    def because(self, reason: str) -> "JointReport":
+        """The same with a reason."""
+        return replace(self, reason=reason)
+
+
+@dataclass(frozen=True)
 class QualityReport:
     """The serving model's metric in a window against its own holdout; `realised` is None before labels are known.
 

@@ -10,7 +10,15 @@ from factory_assets.contracts.strict import Strict, span
 
 # What a retrain can mend: failed checks, and what is due by itself.
 Trigger = Literal[
-    "model_age", "feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality", "new_rows", "schedule"
+    "model_age",
+    "feature_drift",
+    "joint_drift",
+    "prediction_drift",
+    "label_drift",
+    "quality",
+    "estimated_quality",
+    "new_rows",
+    "schedule",
 ]
 
 

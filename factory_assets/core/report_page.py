@@ -3,7 +3,7 @@
 Whatever comes from data (segments, categories, summaries) is escaped: plotly reads markup in labels as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
@@ -31,7 +31,7 @@ class ReportContent:
         checks: the newest verdict of each check: check, passed, summary, evaluated_at_utc.
         drift: rows of `ops/drift`: check, segment, feature, window_end_utc, effect, threshold, segment_drifted,
             current_rows.
-        features: features of the worst segment with their distributions, worst first.
+        distributions: by segment, the features of the newest window beside the reference, worst first.
         quality: series over time: series, at_utc, value.
     """
 
@@ -40,7 +40,7 @@ class ReportContent:
     written_at_utc: datetime
     checks: pd.DataFrame
     drift: pd.DataFrame
-    features: Sequence[FeatureDrift] = field(default=())
+    distributions: Mapping[str, Sequence[FeatureDrift]] = field(default_factory=dict)
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -52,7 +52,10 @@ def build_report(content: ReportContent) -> str:
     figures = [
         ("Worst segments over the days", _heat_map(drift, "segment") if _is_fleet(drift) else None),
         ("Features over the days", _heat_map(drift, "feature")),
-        ("Distributions of the worst segment, reference against current", _distributions(content.features)),
+        *(
+            (f"Distributions, reference against current{_of_segment(content, segment)}", _distributions(features))
+            for segment, features in content.distributions.items()
+        ),
         ("Quality over time", _quality(content.quality)),
     ]
     sections = [
@@ -71,6 +74,10 @@ def build_report(content: ReportContent) -> str:
             "</main></body></html>",
         ]
     )
+
+
+def _of_segment(content: ReportContent, segment: str) -> str:
+    return f": {segment}" if len(content.distributions) > 1 else ""
 
 
 def _with_severity(drift: pd.DataFrame) -> pd.DataFrame:

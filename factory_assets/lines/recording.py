@@ -27,6 +27,7 @@ from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.drift_samples import TrainingSample
 from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow_registry import RegisteredVersion, TrainingRecord, serving_list
 from factory_assets.storage.mlflow_segments import MlflowSegments, SegmentRecord
@@ -82,6 +83,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
         {segment: trained.references for segment, trained in kept.items()},
         {segment: trained.profile for segment, trained in kept.items()},
     )
+    _keep_sample(stores, cycle, fleet.version)
     stores.versions.record(_version_rows(stores, cycle, models, artefact_path, fleet, runs))
     recorded = _cycle_row(stores, cycle, artefact_path, fleet)
     stores.cycles.record(recorded)
@@ -92,6 +94,22 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
     ]
     stores.versions.decide(cycle.before, fleet.version, rows, cycle.now, cycle.run_id)
     return recorded, pictures
+
+
+def _keep_sample(stores: LineStores, cycle: Cycle, version: int) -> None:
+    """Some training rows of the model of all rows, where the line compares what hangs together."""
+    joint = stores.spec.drift.joint
+    if joint is None or ALL not in cycle.fitted:
+        return
+    trained, _ = cycle.fitted[ALL]
+    places = np.flatnonzero(cycle.plan.parts == TRAIN)
+    size = min(joint.rows, len(places))
+    chosen = np.sort(np.random.default_rng(stores.spec.validation.seed).choice(places, size, replace=False))
+    frame = cycle.plan.table.take(chosen).to_pandas()
+    sample = TrainingSample(frame, cycle.plan.rows.days[chosen], size / len(places))
+    champion = cycle.before.serving.get(ALL)
+    serving = champion.version if champion is not None else None
+    stores.drift_samples.record(stores.spec.name, version, sample, trained.numeric, trained.categorical, serving)
 
 
 def show_decisions(stores: LineStores, version: int) -> None:

@@ -7,18 +7,20 @@ from typing import Any
 import pandas as pd
 
 from factory_assets.contracts.reports import FeatureDrift
-from factory_assets.core.drift.verdicts import evaluate_drift
+from factory_assets.core.drift.verdicts import describe_segment, evaluate_drift
 from factory_assets.core.report_page import ReportContent, build_report
 from factory_assets.lines.judging.drift import sharing_checks, whole_days
+from factory_assets.lines.judging.serving import list_serving, window_of_features
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.drift_references import PREDICTION
 from factory_assets.storage.drift_results import DRIFT_RESULTS
-from factory_assets.storage.drift_windows import Serving, Window, compare_window
-from factory_assets.storage.model_versions import MODEL_VERSIONS
+from factory_assets.storage.drift_windows import compare_window
+from factory_assets.storage.model_versions import MODEL_VERSIONS, ONLY_SEGMENT
 
 _DAYS = timedelta(days=90)
 _QUALITY = "quality"
+_MOST_SEGMENTS = 4
 
 
 def write_report(stores: LineStores, now: datetime) -> str:
@@ -34,7 +36,7 @@ def write_report(stores: LineStores, now: datetime) -> str:
             written_at_utc=now,
             checks=newest,
             drift=_read(stores, DRIFT_RESULTS.name, "window_end_utc", since),
-            features=_read_distributions(stores, now),
+            distributions=_read_distributions(stores, now),
             quality=_read_quality(stores, checks),
         )
     )
@@ -50,19 +52,21 @@ def _read(stores: LineStores, table: str, moment: str, since: datetime) -> pd.Da
     return rows
 
 
-def _read_distributions(stores: LineStores, now: datetime) -> tuple[FeatureDrift, ...]:
-    """Features of the newest window beside the champion's reference; none without both."""
+def _read_distributions(stores: LineStores, now: datetime) -> dict[str, tuple[FeatureDrift, ...]]:
+    """Features of the newest window beside the references: of the model of all rows, then of a fleet's worst segments."""
     spec = stores.spec
-    champion = stores.versions.champion(spec.name)
     table = stores.lake.find(f"features/{spec.feature_set}")
-    if champion is None or table is None:
-        return ()
+    serving = list_serving(stores)
+    if not serving or table is None:
+        return {}
     left_out = {*spec.row_key, PREDICTION, *spec.drift.ignore}
-    features = {name: name for name in table.columns if name not in left_out}
-    window = Window.of_table(table, features, spec.as_of, whole_days(spec.drift.window, now))
-    serving = [Serving(champion.segment, champion.segment, champion.version)]
+    features = [name for name in spec.features or table.columns if name not in left_out]
+    window = window_of_features(stores, table, features, whole_days(spec.drift.window, now))
     comparisons = compare_window(stores.lake, spec.name, window, serving)
-    return evaluate_drift(comparisons, spec.drift, {}, sharing_checks(spec))[0].features
+    report, judged = evaluate_drift(comparisons, spec.drift, {}, sharing_checks(spec))
+    below = [segment for segment in report.segments if segment.segment != ONLY_SEGMENT and segment.judged]
+    shown = [*(segment for segment in report.segments if segment.segment == ONLY_SEGMENT), *below[:_MOST_SEGMENTS]]
+    return {segment.segment: describe_segment(comparisons, judged, segment, spec.drift) for segment in shown}
 
 
 def _read_quality(stores: LineStores, checks: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from factory_assets.storage.check_results import CheckResults
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.drift_references import DriftReferences
 from factory_assets.storage.drift_results import DriftResults
+from factory_assets.storage.drift_samples import DriftSamples
 from factory_assets.storage.feature_hashes import FeatureHashes
 from factory_assets.storage.labelled_rows import LabelledRows
 from factory_assets.storage.mlflow_registry import MlflowRegistry
@@ -72,6 +73,11 @@ class LineStores:
     def references(self) -> DriftReferences:
         """What the training rows of each version looked like."""
         return DriftReferences(self.lake)
+
+    @property
+    def drift_samples(self) -> DriftSamples:
+        """A sample of the rows that each version of the model of all rows was trained on."""
+        return DriftSamples(self.lake)
 
     @property
     def drift_results(self) -> DriftResults:

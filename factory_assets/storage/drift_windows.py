@@ -93,6 +93,29 @@ def compare_window(lake: Lake, line: str, window: Window, serving: Sequence[Serv
     return [comparison for comparison in found if len(comparison.features)]
 
 
+def read_share(
+    lake: Lake,
+    table: PinnedTable,
+    features: Sequence[str],
+    as_of: str,
+    key: Sequence[str],
+    span: tuple[Any, Any],
+    share: float,
+) -> pa.Table:
+    """A share of the rows with span[0] <= as_of < span[1], by a hash of their key: the same rows at every look.
+
+    Returns:
+        The features, and `day`, the number of each row's UTC day; in order of the key.
+    """
+    moment, names = quote_identifier(as_of), ", ".join(map(quote_identifier, features))
+    keys = ", ".join(map(quote_identifier, key))
+    sql = (
+        f"select {names}, date_diff('day', timestamptz '1970-01-01', {moment})::bigint as day from t "
+        f"where {moment} >= ? and {moment} < ? and hash({keys}) % 1000000 < ? order by {keys}"
+    )
+    return lake.query(sql, [*span, round(share * 1_000_000)], t=table)
+
+
 def table_rows(window: Window) -> int:
     """The most rows that the window can have, by the commit log."""
     return max((table.row_count for table in window.tables.values() if isinstance(table, PinnedTable)), default=0)

@@ -44,7 +44,7 @@ def a_report(segments: int = 40, days: int = 10) -> ReportContent:
     )
     quality = pd.DataFrame([{"series": EVIL, "at_utc": NOW - timedelta(days=d), "value": 0.8 - d / 100} for d in range(5)])
     features = (a_feature("wind", 0.4), a_feature(EVIL, 0.9))
-    return ReportContent("delay", 3, NOW, checks, pd.DataFrame(rows), features, quality)
+    return ReportContent("delay", 3, NOW, checks, pd.DataFrame(rows), {"all": features}, quality)
 
 
 def test_the_worst_stands_first_and_failed_checks_before_passed_ones() -> None:

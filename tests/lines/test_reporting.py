@@ -18,7 +18,13 @@ def test_the_report_of_a_trained_line_shows_its_checks_its_drift_and_its_version
     judge(stores, "feature_drift", later, "run")
     judge(stores, "model_age", later, "run")
     page = write_report(stores, later)
-    for words in ("champion v1", "model_age", "feature_drift", "Distributions of the worst segment", "Quality over time"):
+    for words in (
+        "champion v1",
+        "model_age",
+        "feature_drift",
+        "Distributions, reference against current",
+        "Quality over time",
+    ):
         assert words in page
     assert page.count('class="plotly-graph-div"') == 3
     stores.registry.log_page(stores.versions.champion("delay").mlflow_run_id, "report.html", page.encode())

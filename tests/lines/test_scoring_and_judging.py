@@ -1,11 +1,11 @@
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from factory_assets.contracts.drift_policy import HysteresisSpec
-from factory_assets.contracts.model_line import QualitySpec, SkewSpec
+from factory_assets.contracts.model_line import CheckKind, QualitySpec, SkewSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import ScoringOutcome, score_days
 from factory_assets.lines.serving import load_model
@@ -204,3 +204,15 @@ def test_features_that_changed_after_they_were_scored_are_skew_and_named(stores)
     kept = stores.lake.query("select count(*) as n from t where as_of_utc >= ?", [NOW + timedelta(days=7)],
                              t=stores.lake.pin("ops/feature_hashes"))  # fmt: skip
     assert kept["n"][0].as_py() == 3
+
+
+def test_only_a_failed_verdict_names_segments(stores) -> None:
+    assert judge(stores, "model_age", NOW, "run").failing_segments == ("all",)
+    train(stores)
+    score(stores, date(2013, 2, 3), date(2013, 2, 23), now=NOW + timedelta(days=20))
+    later = NOW + timedelta(days=14)
+    for kind in get_args(CheckKind):
+        judgement = judge(stores, kind, later, "run")
+        assert judgement.failing_segments == (() if judgement.passed else ("all",)), kind
+    change_labels(stores.lake, flip=True)
+    assert judge(stores, "quality", later, "run").failing_segments == ("all",)

@@ -26,6 +26,8 @@ def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
     kinds: list[CheckKind] = list(get_args(CheckKind))
     if spec.freshness.predictions_by is None:
         kinds.remove("predictions_delivered")
+    if spec.drift.joint is None:
+        kinds.remove("joint_drift")
     return {kind: dg.AssetCheckKey(models if kind == "model_age" else predictions, kind) for kind in kinds}
 
 
@@ -84,6 +86,7 @@ def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
         "model_age": f"The champion has seen data of the last {format_duration(freshness.model_max_age)}.{also}",
         "predictions_delivered": f"Each row of a day is scored by {freshness.predictions_by} of the next.",
         "feature_drift": f"Features of the last {window} are as at training, or noise explains how they differ.",
+        "joint_drift": f"No classifier tells rows of the last {window} from those of training, beyond what days explain.",
         "prediction_drift": f"Scores of the last {window} are as on the holdout, or noise explains how they differ.",
         "label_drift": f"Labels known of the last {window} are as at training, or the features explain how they differ.",
         "quality": f"The model has lost at most {quality.max_loss:.0%} of its skill, by the labels known of {days}.",

@@ -85,7 +85,7 @@ def evaluate_drift(
         for place, name in enumerate(names)
     ]
     segments.sort(key=lambda s: (not s.drifted, not s.exceeded, not s.judged, -s.severity, s.segment))
-    features = _describe_segment(comparisons, table, segments[0], spec) if segments else ()
+    features = describe_segment(comparisons, table, segments[0], spec) if segments else ()
     drifted = any(segment.drifted for segment in segments)
     reason = _reason(segments, features, spec)
     return DriftReport(drifted, tuple(segments), features, spec.false_alarms_per_month, reason), table
@@ -120,7 +120,7 @@ def _evaluate(comparison: Comparison, spec: DriftSpec, level: float) -> tuple[np
     return comparison.segments, comparison.features, measures, effects, thresholds, found, before, now
 
 
-def _describe_segment(
+def describe_segment(
     comparisons: Sequence[Comparison], table: FeatureTable, segment: SegmentDrift, spec: DriftSpec
 ) -> tuple[FeatureDrift, ...]:
     """The features of one segment with the shares behind them, worst first."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.lines.judging.drift import judge_feature_drift, judge_prediction_drift
 from factory_assets.lines.judging.freshness import judge_delivery, judge_feature_freshness, judge_model_age
+from factory_assets.lines.judging.joint import judge_joint_drift
 from factory_assets.lines.judging.judgement import Judgement
 from factory_assets.lines.judging.quality import judge_estimated_quality, judge_label_drift, judge_quality
 from factory_assets.lines.judging.skew import judge_skew
@@ -18,6 +19,7 @@ _JUDGES: dict[CheckKind, Callable[[LineStores, datetime, str], Judgement]] = {
     "model_age": judge_model_age,
     "predictions_delivered": judge_delivery,
     "feature_drift": judge_feature_drift,
+    "joint_drift": judge_joint_drift,
     "prediction_drift": judge_prediction_drift,
     "label_drift": judge_label_drift,
     "quality": judge_quality,

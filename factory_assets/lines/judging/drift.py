@@ -4,6 +4,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
+from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.plots import plot_drift
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
@@ -14,7 +15,7 @@ from factory_assets.storage.drift_windows import Window, compare_window
 from factory_assets.storage.model_versions import ONLY_SEGMENT
 
 _SHARING: frozenset[CheckKind] = frozenset(
-    {"feature_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
+    {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
 )
 _MOST_NAMED_SEGMENTS = 1000
 
@@ -49,6 +50,11 @@ def whole_days(window: timedelta, now: datetime) -> tuple[datetime, datetime]:
 def sharing_checks(spec: ModelLineSpec) -> int:
     """How many checks share the promise of false alarms: those whose failure starts a retrain, this one at least."""
     return max(1, len(_SHARING.intersection(spec.retrain.named_triggers)))
+
+
+def level_of_a_day(spec: ModelLineSpec) -> float:
+    """The chance of a false alarm that one verdict on the whole line may take each day from the month's promise."""
+    return min(spec.drift.false_alarms_per_month / DAYS_OF_A_MONTH / sharing_checks(spec), 0.5)
 
 
 def _judge(

@@ -15,7 +15,8 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Judgement:
     """One verdict with its evidence; `champion_version` 0 means that no model serves yet.
 
-    `failing_segments` are the keys of the segments that failed, worst first; a line without segments fails as "all".
+    `failing_segments` are the keys of the segments that failed, worst first: none when it passed, and "all" when it failed
+    and none is named.
     """
 
     check: CheckKind
@@ -25,7 +26,12 @@ class Judgement:
     data_as_of_utc: datetime
     picture: bytes
     numbers: dict[str, Any] = field(default_factory=dict)
-    failing_segments: tuple[str, ...] = (ONLY_SEGMENT,)
+    failing_segments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Lets only a failed verdict name segments, and every failed one at least one."""
+        named = () if self.passed else self.failing_segments or (ONLY_SEGMENT,)
+        object.__setattr__(self, "failing_segments", named)
 
 
 def newest_feature_row(stores: LineStores) -> datetime | None:

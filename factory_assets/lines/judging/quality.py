@@ -12,7 +12,7 @@ from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.plots import plot_drift
 from factory_assets.core.quality import ScoredRows, evaluate_quality, explain_labels
 from factory_assets.core.quality_plots import plot_quality
-from factory_assets.lines.judging.drift import drift_numbers, sharing_checks, whole_days
+from factory_assets.lines.judging.drift import drift_numbers, level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.drift_references import LABEL
@@ -45,7 +45,7 @@ def judge_label_drift(stores: LineStores, now: datetime, run_id: str) -> Judgeme
     history = stores.drift_results.count_exceeded(spec.name, "label_drift", span[1], spec.drift.hysteresis.of - 1, versions)
     report, table = evaluate_drift(comparisons, spec.drift, history, sharing_checks(spec))
     gap, p_value = explain_labels(profile, rows, spec.task)
-    unexplained = p_value <= _level(stores)
+    unexplained = p_value <= level_of_a_day(spec)
     if comparisons:
         stores.drift_results.record(spec.name, "label_drift", span, versions, report, table)
     explanation = ""
@@ -79,7 +79,7 @@ def _judge_quality(stores: LineStores, check: CheckKind, now: datetime, *, label
             rows,
             max_loss=spec.quality.max_loss,
             min_rows=spec.quality.min_rows,
-            level=_level(stores),
+            level=level_of_a_day(stores.spec),
             labelled=labelled,
             seed=spec.validation.seed,
         )
@@ -116,9 +116,3 @@ def _read(
     scores, labels, days = columns
     profile = stores.references.read_profile(stores.spec.name, champion.segment, champion.version)
     return ScoredRows(scores, labels.astype(np.float64), days), profile or _NOTHING
-
-
-def _level(stores: LineStores) -> float:
-    """The chance of a false alarm that one verdict of a day may take from the month's promise."""
-    spec = stores.spec
-    return min(spec.drift.false_alarms_per_month / 30 / sharing_checks(spec), 0.5)
