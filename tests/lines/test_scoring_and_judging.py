@@ -1,11 +1,12 @@
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
+from factory_assets.components.model_line.checks import check_keys
 from factory_assets.contracts.drift_policy import HysteresisSpec
-from factory_assets.contracts.model_line import CheckKind, QualitySpec, SkewSpec
+from factory_assets.contracts.model_line import QualitySpec, SkewSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import ScoringOutcome, score_days
 from factory_assets.lines.serving import load_model
@@ -211,7 +212,7 @@ def test_only_a_failed_verdict_names_segments(stores) -> None:
     train(stores)
     score(stores, date(2013, 2, 3), date(2013, 2, 23), now=NOW + timedelta(days=20))
     later = NOW + timedelta(days=14)
-    for kind in get_args(CheckKind):
+    for kind in check_keys(stores.spec):
         judgement = judge(stores, kind, later, "run")
         assert judgement.failing_segments == (() if judgement.passed else ("all",)), kind
     change_labels(stores.lake, flip=True)
