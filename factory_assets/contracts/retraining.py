@@ -126,15 +126,13 @@ class RetrainHistory:
     """The ledger as a decision sees it: every cause that is not settled, of all lines, and what settled ones leave behind.
 
     `sequence` is the ledger's newest commit; a decision is written only when it still is. `settled` are keys of resolved
-    causes. `resolved` is the newest resolution of each line and segment, `kept` the instants of the factory clock at which
-    a retrain that nobody started by hand left the champion as it was.
+    causes. `resolved` is the newest resolution of each line and segment.
     """
 
     sequence: int = 0
     unsettled: Mapping[str, LedgerEntry] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     resolved: Mapping[tuple[str, str], Resolution] = field(default_factory=dict)
-    kept: Mapping[tuple[str, str], frozenset[datetime]] = field(default_factory=dict)
 
     def of_line(self, line: str) -> list[LedgerEntry]:
         """The unsettled causes of one line."""

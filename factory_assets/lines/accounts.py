@@ -7,7 +7,7 @@ from typing import Any
 from factory_assets.storage.costs import COSTS
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.paybacks import PAYBACKS
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
+from factory_assets.storage.retrain_ledger import find_ledger
 
 _STATES = """
     with newest as (
@@ -95,7 +95,7 @@ class LedgerStanding:
 
 def read_ledger_standing(lake: Lake, most: int = 100) -> LedgerStanding:
     """The standing by now; `most` unsettled causes are listed."""
-    pinned = lake.find(RETRAIN_LEDGER.name)
+    pinned = find_ledger(lake)
     if pinned is None:
         return LedgerStanding({}, [], [], [])
     judged = lake.find(PAYBACKS.name)

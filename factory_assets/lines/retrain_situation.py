@@ -56,7 +56,7 @@ def read_price(stores: LineStores, budget: RetrainBudgetSpec, segments: int) -> 
     return estimate_price(Costs(stores.lake).past_retrains(stores.spec.name), segments)
 
 
-def read_payments(stores: LineStores, history: RetrainHistory) -> dict[str, PaymentRecord]:
+def read_payments(stores: LineStores) -> dict[str, PaymentRecord]:
     """How retrains of each segment have paid: judged promotions, and retrains that left the champion as it was."""
     line = stores.spec.name
     told = {"paid": True, "did_not_pay": False}
@@ -64,12 +64,7 @@ def read_payments(stores: LineStores, history: RetrainHistory) -> dict[str, Paym
         RetrainResult(row["segment"], row["promoted_at_utc"], told.get(row["verdict"]))
         for row in stores.paybacks.of_line(line)
     ]
-    kept = [
-        RetrainResult(segment, at, paid=False)
-        for (of, segment), instants in history.kept.items()
-        if of == line
-        for at in instants
-    ]
+    kept = [RetrainResult(segment, at, paid=False) for segment, at in stores.ledger.kept_champions(line)]
     return evaluate_payments(stores.spec.retrain.payback, [*judged, *kept])
 
 

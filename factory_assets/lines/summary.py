@@ -8,7 +8,7 @@ import pyarrow as pa
 from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.delta import Lake, TableSpec
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
+from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, find_ledger
 from factory_assets.storage.training_cycles import TRAINING_CYCLES
 
 
@@ -65,5 +65,5 @@ _TABLES = (MODEL_VERSIONS, PROMOTIONS, TRAINING_CYCLES, RETRAIN_LEDGER, CHECK_RE
 
 
 def _read(lake: Lake, spec: TableSpec) -> pa.Table:
-    pinned = lake.find(spec.name)
+    pinned = find_ledger(lake) if spec is RETRAIN_LEDGER else lake.find(spec.name)
     return spec.schema.empty_table() if pinned is None else lake.query("from t", t=pinned)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -53,11 +53,48 @@ _NEWEST_STEPS = (
     "select * from ledger qualify row_number() over (partition by cause order by sequence desc, step desc) = 1 "
     "order by sequence, step"
 )
+_NEWEST_ANSWERS = """
+    select
+        segment,
+        max_by(at_utc, (sequence, step)) as at_utc,
+        max_by(recorded_at_utc, (sequence, step)) as recorded_at_utc
+    from newest
+    where line = ? and list_contains(?, state)
+    group by segment
+"""
+_KEPT_CHAMPIONS = """
+    select distinct segment, epoch_us(at_utc) as moment
+    from ledger
+    where line = ? and state = 'kept_champion' and trigger <> ?
+    order by all
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Answer = TypeVar("Answer")
 
 
 class LedgerContentionError(RuntimeError):
     """Others wrote the ledger between our reading and our writing, again and again."""
+
+
+class LedgerLayoutError(RuntimeError):
+    """The table was written by a release that kept another kind of record."""
+
+
+def find_ledger(lake: Lake) -> PinnedTable | None:
+    """The ledger's table, pinned; None before the first commit.
+
+    Raises:
+        LedgerLayoutError: when it has not the columns of this release: read as if it had, causes would be lost unseen.
+    """
+    pinned = lake.find(RETRAIN_LEDGER.name)
+    absent = [] if pinned is None else [name for name in RETRAIN_LEDGER.schema.names if name not in pinned.columns]
+    if absent:
+        raise LedgerLayoutError(
+            f"Delta table {RETRAIN_LEDGER.name!r} at {lake.uri(RETRAIN_LEDGER.name)} was written by an older release: it has "
+            f"no column {', '.join(absent)}. Stop the factory and move that folder out of the lake: a new ledger is begun, "
+            "and whatever still fails opens its cause again. The old one stays readable as the table that it is."
+        )
+    return pinned
 
 
 @dataclass(frozen=True)
@@ -68,44 +105,49 @@ class RetrainLedger:
 
     def history(self, line: str) -> RetrainHistory:
         """What decisions on `line` need to know: unsettled causes of all lines, and what was answered of this one."""
-        pinned = self.lake.find(RETRAIN_LEDGER.name)
+        pinned = find_ledger(self.lake)
         if pinned is None:
             return RetrainHistory()
         newest = self.lake.query(_NEWEST_STEPS, ledger=pinned)
         unsettled, resolved = sorted(UNSETTLED), sorted(RESOLVED)
         waiting = self.lake.query("from newest where list_contains(?, state)", [unsettled], newest=newest)
-        answered = self.lake.query(
-            "select cause, segment, trigger, state, at_utc, recorded_at_utc from newest "
-            "where line = ? and list_contains(?, state) order by sequence, step",
-            [line, resolved],
-            newest=newest,
-        ).to_pydict()
-        kept: dict[tuple[str, str], set[datetime]] = {}
-        for segment, trigger, state, at in zip(
-            *(answered[name] for name in ("segment", "trigger", "state", "at_utc")), strict=True
-        ):
-            if state == "kept_champion" and trigger != BY_HAND:
-                kept.setdefault((line, segment), set()).add(at)
+        # A long-lived line has many answered causes. Of each only the name leaves Arrow; times do once a segment.
+        settled = self.lake.query(
+            "select cause from newest where line = ? and list_contains(?, state)", [line, resolved], newest=newest
+        )
+        answered = self.lake.query(_NEWEST_ANSWERS, [line, resolved], newest=newest).to_pydict()
         return RetrainHistory(
             sequence=_sequence(pinned),
             unsettled={row["cause"]: _from_row(row) for row in waiting.to_pylist()},
-            settled=frozenset(answered["cause"]),
+            settled=frozenset(settled.column("cause").to_pylist()),
             resolved={
                 (line, segment): Resolution(at, recorded)
                 for segment, at, recorded in zip(
                     answered["segment"], answered["at_utc"], answered["recorded_at_utc"], strict=True
                 )
             },
-            kept={place: frozenset(instants) for place, instants in kept.items()},
         )
+
+    def kept_champions(self, line: str) -> list[tuple[str, datetime]]:
+        """Segments and instants (factory time) at which a retrain left the champion as it was, once for each retrain.
+
+        Those that a person started are not among them.
+        """
+        pinned = find_ledger(self.lake)
+        if pinned is None:
+            return []
+        found = self.lake.query(_KEPT_CHAMPIONS, [line, BY_HAND], ledger=pinned).to_pydict()
+        moments = (_EPOCH + timedelta(microseconds=moment) for moment in found["moment"])
+        return list(zip(found["segment"], moments, strict=True))
 
     def sequence(self) -> int:
         """The number of the newest commit; 0 before the first."""
-        pinned = self.lake.find(RETRAIN_LEDGER.name)
+        pinned = find_ledger(self.lake)
         return 0 if pinned is None else _sequence(pinned)
 
     def entries(self, line: str) -> list[LedgerEntry]:
         """All steps of a line, in the order they were written."""
+        find_ledger(self.lake)
         return [_from_row(row) for row in self.lake.rows(RETRAIN_LEDGER, "line = ?", [line])]
 
     def write(self, entries: Iterable[LedgerEntry], sequence: int) -> bool:

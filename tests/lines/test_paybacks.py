@@ -226,7 +226,7 @@ def test_judged_again_after_the_table_was_lost_a_fleet_comes_to_the_same(fleet: 
 def test_payments_come_from_judged_promotions_and_from_champions_that_were_kept(stores: Any) -> None:
     ready = promote_twice(stores, (22, 44))
     judge_paybacks(ready, END)
-    assert read_payments(ready, ready.ledger.history("delay"))["all"].cooldown_factor == 1
+    assert read_payments(ready)["all"].cooldown_factor == 1
     later = END + timedelta(days=1)
     kept = [
         LedgerEntry(Cause("delay", "all", trigger, 2, END), "kept_champion", later, later, "no better")
@@ -234,7 +234,7 @@ def test_payments_come_from_judged_promotions_and_from_champions_that_were_kept(
     ]
     by_hand = LedgerEntry(Cause("delay", "all", BY_HAND, 2, END), "kept_champion", END, END, "no better")
     assert ready.ledger.write([*kept, by_hand], 0)
-    record = read_payments(ready, ready.ledger.history("delay"))["all"]
+    record = read_payments(ready)["all"]
     assert (record.paid, record.judged, record.cooldown_factor) == (0, 2, 2)
 
 

@@ -129,7 +129,7 @@ def decide(
     failed += read_due(stores, history, serving, newest_instant, (now, wall_now))
     failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
     # Neither is asked for while nothing fails and nothing waits, which is nearly always.
-    payments = read_payments(stores, history) if failed or history.of_line(spec.name) else {}
+    payments = read_payments(stores) if failed or history.of_line(spec.name) else {}
     rows_a_day = read_rows_a_day(stores, now) if failed else {}
     situation = Situation(
         line=spec.name,

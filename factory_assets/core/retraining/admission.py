@@ -89,7 +89,8 @@ def decide_admission(
         reserved = price.expect(max(fewest, len(taken)))
         batches.append(Batch(taken, first.strategy, reserved))
         left = None if left is None else left - reserved
-        ordered = [candidate for candidate in ordered if candidate not in taken]
+        served = {candidate.segment for candidate in taken}  # each segment is one candidate
+        ordered = [candidate for candidate in ordered if candidate.segment not in served]
     return Admission(tuple(batches), ())
 
 

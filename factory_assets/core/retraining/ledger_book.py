@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from factory_assets.contracts.retraining import BY_HAND, RESOLVED, UNSETTLED, LedgerEntry, Resolution, RetrainHistory
+from factory_assets.contracts.retraining import RESOLVED, UNSETTLED, LedgerEntry, Resolution, RetrainHistory
 
 
 @dataclass
@@ -16,7 +15,6 @@ class LedgerBook:
     _unsettled: dict[str, LedgerEntry] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _resolved: dict[tuple[str, str], Resolution] = field(default_factory=dict)
-    _kept: dict[tuple[str, str], frozenset[datetime]] = field(default_factory=dict)
 
     def write(self, entries: Iterable[LedgerEntry], expected_sequence: int) -> bool:
         """Takes down a batch; False, and nothing written, when the book has moved on since it was read."""
@@ -37,13 +35,8 @@ class LedgerBook:
             self._unsettled[key] = entry
         if entry.state in RESOLVED:
             self._settled.add(key)
-            place = (entry.cause.line, entry.cause.segment)
-            self._resolved[place] = Resolution(entry.at_utc, entry.recorded_at_utc)
-            if entry.state == "kept_champion" and entry.cause.trigger != BY_HAND:
-                self._kept[place] = self._kept.get(place, frozenset()) | {entry.at_utc}
+            self._resolved[entry.cause.line, entry.cause.segment] = Resolution(entry.at_utc, entry.recorded_at_utc)
 
     def history(self) -> RetrainHistory:
         """The state after all that was written."""
-        return RetrainHistory(
-            self.sequence, dict(self._unsettled), frozenset(self._settled), dict(self._resolved), dict(self._kept)
-        )
+        return RetrainHistory(self.sequence, dict(self._unsettled), frozenset(self._settled), dict(self._resolved))
