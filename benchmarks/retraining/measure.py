@@ -58,7 +58,19 @@ def measure_retraining(console: Console, rounds: int) -> list[Figure]:
     return [
         at_most("causes with not exactly one effective retrain", crashes.wrong_causes(), "causes", 0, how),
         at_most(
-            "longest time a cause is without a next step", crashes.longest_silence, "ticks", 2, f"{how}; ticks that wrote"
+            "longest time a cause is without a next step, ticks of a killed sensor left out",
+            crashes.longest_silence_while_alive,
+            "ticks",
+            2,
+            f"{how}; one tick in 20 is killed before it writes",
+        ),
+        at_most(
+            "longest time a cause is without a next step, ticks of a killed sensor counted",
+            crashes.longest_silence,
+            "ticks",
+            2,
+            f"{how}; the sensor was killed {crashes.most_killed_in_a_row} times in a row: none can write while it is dead, "
+            "and the first tick that is not killed names the next step",
         ),
         at_most(
             "spend over the daily cap in a drift storm",

@@ -35,8 +35,11 @@ class Simulation:
     spent_by_day: Counter[str] = field(default_factory=Counter)
     data: dict[str, int] = field(default_factory=dict)
     drifting: set[str] = field(default_factory=set)
-    waiting_ticks: Counter[str] = field(default_factory=Counter)
+    silent_ticks: Counter[str] = field(default_factory=Counter)
     longest_silence: int = 0
+    longest_silence_while_alive: int = 0
+    killed_in_a_row: int = 0
+    most_killed_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -65,8 +68,9 @@ class Simulation:
                     self._start(request)
             for run_id in decision.stop_run_ids:
                 self._stop(run_id)
-        if not killed_before:  # a sensor that is not there does not tick
-            self._note_silence(failed)
+        self.killed_in_a_row = self.killed_in_a_row + 1 if killed_before else 0
+        self.most_killed_in_a_row = max(self.most_killed_in_a_row, self.killed_in_a_row)
+        self._note_silence(failed)
 
     def _situation(self, failed: list[FailedCheck]) -> Situation:
         history = self.book.history()
@@ -138,7 +142,11 @@ class Simulation:
         self.book.write(steps, self.book.sequence)
 
     def _note_silence(self, failed: list[FailedCheck]) -> None:
-        """Counts, for each failing segment, the ticks in which the ledger does not say what comes next."""
+        """Counts, for each failing segment, the ticks after which the ledger does not say what comes next.
+
+        Ticks in which the sensor was killed count; beside that, the longest silence is kept without those, since no sensor
+        can write while it is dead.
+        """
         newest = {e.cause.segment: e for e in self.book.history().unsettled.values()}
         answered = self.book.history().resolved
         for segment in self.serving:
@@ -154,8 +162,10 @@ class Simulation:
             just_answered = (LINE, segment) in answered and answered[LINE, segment].recorded_at_utc == self.now
             silent = overdue or (fails and entry is None and not just_answered)
             silent = silent or (entry is not None and entry.next_step == "none")
-            self.waiting_ticks[segment] = self.waiting_ticks[segment] + 1 if silent else 0
-            self.longest_silence = max(self.longest_silence, self.waiting_ticks[segment])
+            self.silent_ticks[segment] = self.silent_ticks[segment] + 1 if silent else 0
+            self.longest_silence = max(self.longest_silence, self.silent_ticks[segment])
+            alive = self.silent_ticks[segment] - self.killed_in_a_row
+            self.longest_silence_while_alive = max(self.longest_silence_while_alive, alive)
 
     def wrong_causes(self) -> int:
         """Causes that were asked for and do not end with exactly one answer, one person, or nothing left to answer."""

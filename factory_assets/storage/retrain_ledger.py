@@ -90,9 +90,9 @@ def find_ledger(lake: Lake) -> PinnedTable | None:
     absent = [] if pinned is None else [name for name in RETRAIN_LEDGER.schema.names if name not in pinned.columns]
     if absent:
         raise LedgerLayoutError(
-            f"Delta table {RETRAIN_LEDGER.name!r} at {lake.uri(RETRAIN_LEDGER.name)} was written by an older release: it has "
-            f"no column {', '.join(absent)}. Stop the factory and move that folder out of the lake: a new ledger is begun, "
-            "and whatever still fails opens its cause again. The old one stays readable as the table that it is."
+            f"Delta table {RETRAIN_LEDGER.name!r} at {lake.uri(RETRAIN_LEDGER.name)} was written by an older release: "
+            f"it has no column {', '.join(absent)}. Stop the factory and move that folder out of the lake: "
+            "a new ledger is begun, and whatever still fails opens its cause again. The old one stays readable as it is."
         )
     return pinned
 
