@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 
 from factory_assets.components.naming import CATCH_UP_SENSOR, CATCH_UP_TAG, DAILY_JOB, range_tags
-from factory_assets.components.run_states import ENDED
+from factory_assets.components.run_states import next_attempt
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.incidents import Incident
 from factory_assets.contracts.source import SourceSpec
@@ -15,8 +15,6 @@ from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.incidents import Incidents
 from factory_assets.storage.landing import find_files, fingerprint_files
-
-_MOST_ATTEMPTS = 3
 
 
 def build_catch_up_sensor(sources: Sequence[SourceSpec], calendar: CalendarSpec) -> dg.SensorDefinition:
@@ -43,7 +41,7 @@ def build_catch_up_sensor(sources: Sequence[SourceSpec], calendar: CalendarSpec)
         due = decide_catch_up(held, files)
         requests = []
         for day, digest in due.items():
-            attempt = _next_attempt(context.instance, digest)
+            attempt = next_attempt(context.instance, digest)
             if attempt is not None:
                 dated = any(incident.day == day and known[incident.source].partitions for incident in held)
                 taken_in = day if dated else _newest_day(calendar, now.date())
@@ -65,11 +63,3 @@ def _newest_day(calendar: CalendarSpec, today: date) -> date:
     """The day of the calendar that a source without days is read with."""
     last = today if calendar.end is None else min(today, calendar.end)
     return max(calendar.start, date.fromordinal(last.toordinal() - 1))
-
-
-def _next_attempt(instance: dg.DagsterInstance, digest: str) -> int | None:
-    """The number of the next run for this change; None while one runs, or when three have failed."""
-    runs = instance.get_runs(dg.RunsFilter(tags={CATCH_UP_TAG: digest}))
-    if any(run.status not in ENDED for run in runs) or len(runs) >= _MOST_ATTEMPTS:
-        return None
-    return len(runs) + 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,6 +62,14 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
         if self._manifest is None:
             self._manifest = build_runs(root / self.spec.path).read_manifest()
         return self._manifest
+
+    def test_keys(self, root: Path) -> list[dg.AssetCheckKey]:
+        """The asset checks that the project's tests are."""
+        manifest = self.manifest(root)
+        translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True), {})
+        tests = [name for name, node in manifest["nodes"].items() if node["resource_type"] == "test"]
+        keys = (get_asset_check_key_for_test(manifest, translator, test, None) for test in tests)
+        return [key for key in keys if key is not None]
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """One multi-asset over the whole project, of which any subset can be run."""

@@ -46,6 +46,7 @@ CATCH_UP_TAG = "factory/catch_up"
 REFRESH_TAG_PREFIX = "factory/refresh_"
 REQUEST_TAG = "factory/retrain_request"
 CHECK_TAG_PREFIX = "factory/check/"
+PRIORITY_TAG = "dagster/priority"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 
@@ -138,3 +139,8 @@ def retrain_job(line: str) -> str:
 def retrain_sensor(line: str) -> str:
     """The sensor that requests `retrain_job` when a check has failed."""
     return f"{line}__retraining_sensor"
+
+
+def left_days_sensor(line: str) -> str:
+    """The sensor that has days scored which were left out while the line was blocked."""
+    return f"{line}__left_days_sensor"

@@ -167,6 +167,10 @@ class ModelLineSpec(_Strict):
         description="Days of which a source is held or missing: `block` leaves them unscored until it is mended, `go_on` "
         "scores them with what there is.",
     )
+    blocked_by: tuple[str, ...] = Field(
+        default=(),
+        description="Checks of your own, named as in a rule of `retrain.triggers`: while one fails no day is scored.",
+    )
     owners: tuple[str, ...] = Field(default=(), description="As in Dagster: `team:name` or an address.")
 
     @field_validator("estimator")

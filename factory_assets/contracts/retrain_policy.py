@@ -27,26 +27,54 @@ def _split(when: str) -> list[str]:
 
 
 class RetrainRule(Strict):
-    """One reason to retrain: `when` alone, or with what is to be done then. A plain name stands for a rule of its own."""
+    """One reason to retrain: what has to be there, and what is done then. A plain name stands for a rule of its own."""
 
-    when: str = Field(description="A trigger, or several joined by ` + `: then all of them at once, for the same segment.")
+    when: str | None = Field(
+        default=None, description="A trigger, or several joined by ` + `: then all of them at once, for the same segment."
+    )
+    check: str | None = Field(
+        default=None,
+        description="A check of your own that has to have failed (with `when`, as well): the name of a dbt test or of an "
+        "asset check, or `<asset>:<check>` where several have that name.",
+    )
     strategy: Strategy | None = Field(default=None, description="Absent: `retrain.strategy`.")
     action: Action | None = Field(default=None, description="Absent: `retrain.action`.")
 
     @field_validator("when")
     @classmethod
-    def _triggers_are_known(cls, when: str) -> str:
+    def _triggers_are_known(cls, when: str | None) -> str | None:
+        if when is None:
+            return None
         for name in _split(when):
             if name not in get_args(Trigger):
                 raise ValueError(
-                    f"{name!r} is not a trigger: choose one of {', '.join(get_args(Trigger))}, or join some by ' + '"
+                    f"{name!r} is not a trigger: choose one of {', '.join(get_args(Trigger))}, or join some by ' + '; "
+                    "a check of your own is a rule with the key `check`"
                 )
         return " + ".join(_split(when))
+
+    @field_validator("check")
+    @classmethod
+    def _check_is_no_trigger(cls, check: str | None) -> str | None:
+        if check in get_args(Trigger):
+            raise ValueError(f"{check!r} is a trigger: write it without `check:`, or your own check as `<asset>:{check}`")
+        return check
+
+    @model_validator(mode="after")
+    def _has_a_reason(self) -> Self:
+        if not self.when and not self.check:
+            raise ValueError("a rule needs `when` or `check`: name a trigger, or a check of your own")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The triggers that have to be there at once, in their order; a check of the user's own is one of them."""
+        return (*(_split(self.when) if self.when else ()), *((self.check,) if self.check else ()))
 
     @property
     def triggers(self) -> frozenset[str]:
         """The triggers that have to be there at once."""
-        return frozenset(_split(self.when))
+        return frozenset(self.names)
 
 
 class PaybackSpec(Strict):
@@ -115,4 +143,9 @@ class RetrainSpec(Strict):
     @property
     def named_triggers(self) -> tuple[str, ...]:
         """Every trigger of the policy, once, in the order of its rules."""
-        return tuple(dict.fromkeys(name for rule in self.triggers for name in _split(rule.when)))
+        return tuple(dict.fromkeys(name for rule in self.triggers for name in rule.names))
+
+    @property
+    def own_checks(self) -> tuple[str, ...]:
+        """The checks of the user's own that rules name, once each."""
+        return tuple(dict.fromkeys(rule.check for rule in self.triggers if rule.check))

@@ -1,17 +1,31 @@
-"""Which days of a line must not be scored, because a feed that they are made of is broken."""
+"""Which days of a line must not be scored, because what they are made of is broken, and which were left out for that."""
 
 from collections.abc import Collection, Iterable
 from datetime import date, timedelta
 
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.predictions import DAY_COLUMN
+from factory_assets.storage.sql import quote_identifier
+
+_SOME_SCORED = f"""
+    with days as (select distinct timezone(?, {{as_of}})::date as day from features),
+    scored as (select distinct {DAY_COLUMN} as day from predictions)
+    select day from days
+    where day not in (from scored) and day between (select min(day) from scored) and ?
+    order by day
+"""
 
 
 def find_blocked_days(stores: LineStores, days: Collection[date]) -> dict[date, str]:
-    """The days that wait, each with the reason; none when the line goes on with what there is.
+    """The days that wait, each with the reason: all with a hindrance of the line, and those of broken sources.
 
-    Of a source without days the last good version stays, so it blocks no day.
+    A line with `when_broken: go_on` goes on with what there is of its sources. Of a source without days the last good
+    version stays, so it blocks no day.
     """
+    if stores.hindrance:
+        return dict.fromkeys(sorted(days), stores.hindrance)
     if stores.spec.when_broken == "go_on" or not stores.sources:
         return {}
     blocked: dict[date, list[str]] = {}
@@ -19,6 +33,19 @@ def find_blocked_days(stores: LineStores, days: Collection[date]) -> dict[date, 
         if incident.day in days:
             blocked.setdefault(incident.day, []).append(f"source {incident.source} is broken: {incident.summary}")
     return {day: " ".join(reasons) for day, reasons in sorted(blocked.items())}
+
+
+def find_unscored_days(stores: LineStores, calendar: CalendarSpec, last: date) -> list[date]:
+    """Days up to `last` with feature rows and no predictions, from the first day that was ever scored; not blocked ones."""
+    features = stores.lake.find(f"features/{stores.spec.feature_set}")
+    predictions = stores.lake.find(stores.predictions.name)
+    if features is None or predictions is None:
+        return []
+    sql = _SOME_SCORED.format(as_of=quote_identifier(stores.spec.as_of))
+    found = stores.lake.query(sql, [calendar.timezone, last], features=features, predictions=predictions)
+    days: list[date] = found.column("day").to_pylist()
+    waiting = find_blocked_days(stores, days)
+    return [day for day in days if day not in waiting]
 
 
 def consecutive_days(days: Iterable[date]) -> list[list[date]]:

@@ -26,8 +26,9 @@ from factory_assets.storage.training_sets import TrainingSets
 class LineStores:
     """One line's view of the lake, the artefacts and MLflow, and where its fleet is fitted.
 
-    `sources` are those that its tables are built from, and `calendar` cuts its days. `workers` absent: one a core.
-    `ray_address`: of the running cluster, for a line with `executor: ray`.
+    `sources` are those that its tables are built from, and `calendar` cuts its days. `hindrance`: why no day may be scored
+    now, beside broken sources; empty when nothing is in the way. `workers` absent: one a core. `ray_address`: of the running
+    cluster, for a line with `executor: ray`.
     """
 
     spec: ModelLineSpec
@@ -36,6 +37,7 @@ class LineStores:
     registry: MlflowRegistry
     sources: tuple[str, ...] = ()
     calendar: CalendarSpec | None = None
+    hindrance: str = ""
     workers: int | None = None
     ray_address: str | None = None
 

@@ -7,6 +7,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,18 @@ SEGMENT_EFFECTS_METADATA = "segment_effects"
 _VERDICTS_A_STATE = 30
 
 
+@dataclass(frozen=True)
+class JudgedModel:
+    """What an own check is about: the serving version (0: none), the newest data, and when the line was last answered.
+
+    `data_as_of_utc` is of the factory clock, `answered_utc` of the wall clock.
+    """
+
+    champion_version: int
+    data_as_of_utc: datetime
+    answered_utc: datetime | None
+
+
 def read_failed_checks(
     instance: dg.DagsterInstance, keys: Iterable[tuple[CheckKind, dg.AssetCheckKey]], confirm: int = 1
 ) -> list[FailedCheck]:
@@ -37,13 +50,39 @@ def read_failed_checks(
     return [failed for failed in confirmed if failed is not None]
 
 
+def read_failed_own_checks(
+    instance: dg.DagsterInstance, keys: Mapping[str, dg.AssetCheckKey], confirm: int, model: JudgedModel
+) -> list[FailedCheck]:
+    """The user's own checks that failed on the newest `confirm` evaluations, as failures of the model that serves.
+
+    Such a check knows no model. A verdict from before the line's newest answer is about the model before it; a later one
+    counts again. Its state of the data is the line's, unless its metadata says `data_as_of`; nor need it name segments.
+    """
+    failed = []
+    for name, key in keys.items():
+        verdicts = [_of_model(_to_verdict(name, record), model) for record in _read_completed(instance, key, confirm)]
+        found = confirm_failure(verdicts, confirm)
+        if found is not None:
+            failed.append(replace(found, data_as_of_utc=model.data_as_of_utc))
+    return failed
+
+
+def _of_model(verdict: Verdict, model: JudgedModel) -> Verdict:
+    failed = verdict.failed
+    if failed is None:
+        return verdict
+    judged = failed.evaluated_at_utc
+    is_stale = model.answered_utc is not None and judged is not None and judged <= model.answered_utc
+    return replace(verdict, failed=None if is_stale else replace(failed, champion_version=model.champion_version))
+
+
 def _read_completed(instance: dg.DagsterInstance, key: dg.AssetCheckKey, confirm: int) -> list[AssetCheckExecutionRecord]:
     limit = 1 if confirm == 1 else confirm * _VERDICTS_A_STATE
     records = instance.event_log_storage.get_asset_check_execution_history(key, limit=limit, status=_COMPLETED)
     return [record for record in records if record.evaluation is not None]
 
 
-def _to_verdict(kind: CheckKind, record: AssetCheckExecutionRecord) -> Verdict:
+def _to_verdict(kind: str, record: AssetCheckExecutionRecord) -> Verdict:
     evaluation = record.evaluation
     if evaluation is None or record.event is None:
         raise LookupError(f"check record {record.id} has no evaluation")

@@ -1,5 +1,6 @@
 """The asset checks of a line: one key a kind, with numbers, a picture, and the evidence that the sensor acts on."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -7,12 +8,14 @@ import dagster as dg
 
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
 from factory_assets.components.naming import models_key, predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.names import format_duration
 from factory_assets.core.plots import image_markdown
 from factory_assets.lines.judging import Judgement, judge
+from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 CHAMPION_METADATA = "champion_version"
@@ -32,18 +35,25 @@ def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
 
 
 def build_checks(
-    spec: ModelLineSpec, calendar: CalendarSpec | None = None, sources: tuple[str, ...] = ()
+    spec: ModelLineSpec,
+    calendar: CalendarSpec | None = None,
+    sources: tuple[str, ...] = (),
+    blocking: OwnChecks | None = None,
 ) -> list[dg.AssetChecksDefinition]:
     """The checks of a line, one of each kind; the calendar is needed with `freshness.predictions_by` alone."""
-    return [_build_check(spec, kind, key, calendar, sources) for kind, key in check_keys(spec).items()]
+
+    def open_line(instance: dg.DagsterInstance, lake: LakeResource, mlflow: MlflowResource) -> LineStores:
+        hindrance = read_blocking(instance, blocking or {})
+        return replace(open_stores(spec, lake, mlflow), calendar=calendar, sources=sources, hindrance=hindrance)
+
+    return [_build_check(spec, kind, key, open_line) for kind, key in check_keys(spec).items()]
 
 
 def _build_check(
     spec: ModelLineSpec,
     kind: CheckKind,
     key: dg.AssetCheckKey,
-    calendar: CalendarSpec | None,
-    sources: tuple[str, ...],
+    open_line: Callable[[dg.DagsterInstance, LakeResource, MlflowResource], LineStores],
 ) -> dg.AssetChecksDefinition:
     # In a retrain the new champion is judged, so a check of the predictions waits for the models as well.
     also = [models_key(spec.name)] if key.asset_key != models_key(spec.name) else None
@@ -53,7 +63,7 @@ def _build_check(
     def check(
         context: dg.AssetCheckExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.AssetCheckResult:
-        stores = replace(open_stores(spec, lake, mlflow), calendar=calendar, sources=sources)
+        stores = open_line(context.instance, lake, mlflow)
         judgement = judge(stores, kind, clock.open().now(), context.run.run_id)
         return dg.AssetCheckResult(
             passed=judgement.passed,

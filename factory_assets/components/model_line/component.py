@@ -11,10 +11,12 @@ from factory_assets.components.dbt_project import DbtProject, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.fleet import build_failed_segments_check
+from factory_assets.components.model_line.own_checks import find_own_checks, name_problems, resolve_own_checks
 from factory_assets.components.model_line.paybacks import build_paybacks_asset
 from factory_assets.components.model_line.predictions import build_predictions_asset
 from factory_assets.components.model_line.report import build_report_asset
 from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
+from factory_assets.components.model_line.scoring_left_days import build_left_days_sensor
 from factory_assets.components.model_line.training import (
     build_models_asset,
     build_segments_asset,
@@ -51,6 +53,8 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         schedule = spec.retrain.schedule
         if schedule is not None and not is_valid_cron_string(schedule):
             problems.append(Problem(file, 1, "retrain.schedule", f"{schedule!r} is no cron: five fields, as in '0 3 * * 1'"))
+        if spec.retrain.own_checks or spec.blocked_by:
+            problems += name_problems(spec, file, find_own_checks(context))
         return problems
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -59,20 +63,32 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         if calendar is None:
             raise LookupError("a model line needs a calendar")
         sources = find_sources(context, [self.spec.feature_set, self.spec.label.model])
+        names = (*self.spec.retrain.own_checks, *self.spec.blocked_by)
+        own = resolve_own_checks(names, find_own_checks(context) if names else [])
+        blocking = {name: own[name] for name in self.spec.blocked_by}
+        left_days = [build_left_days_sensor(self.spec, calendar, sources, blocking)] if blocking else []
         is_fleet = bool(self.spec.segment_by)
         return dg.Definitions(
             assets=[
                 build_training_set_asset(self.spec),
-                build_models_asset(self.spec, calendar),
-                build_predictions_asset(self.spec, calendar, sources),
+                build_models_asset(self.spec, calendar, sources, blocking),
+                build_predictions_asset(self.spec, calendar, sources, blocking),
                 build_report_asset(self.spec),
                 build_paybacks_asset(self.spec, find_budget(context) is not None),
-                *([build_segments_asset(self.spec, calendar)] if is_fleet else []),
+                *([build_segments_asset(self.spec, calendar, sources, blocking)] if is_fleet else []),
             ],
             asset_checks=[
-                *build_checks(self.spec, calendar, sources),
+                *build_checks(self.spec, calendar, sources, blocking),
                 *([build_failed_segments_check(self.spec)] if is_fleet else []),
             ],
             jobs=[build_retrain_job(self.spec)],
-            sensors=[build_retraining_sensor(self.spec, find_budget(context), sources)],
+            sensors=[
+                build_retraining_sensor(
+                    self.spec,
+                    find_budget(context),
+                    sources,
+                    {name: own[name] for name in self.spec.retrain.own_checks},
+                ),
+                *left_days,
+            ],
         )

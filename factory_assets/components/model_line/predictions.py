@@ -12,7 +12,8 @@ from factory_assets.components.column_lineage import prediction_lineage
 from factory_assets.components.freshness_policies import predictions_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
-from factory_assets.components.naming import DAILY, line_tags, models_key, predictions_key, table_key
+from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
+from factory_assets.components.naming import DAILY, PRIORITY_TAG, line_tags, models_key, predictions_key, table_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.blocking import consecutive_days, find_blocked_days
@@ -21,9 +22,16 @@ from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 
 def build_predictions_asset(
-    spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = ()
+    spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = (), blocking: OwnChecks | None = None
 ) -> dg.AssetsDefinition:
-    """One asset, a partition a day, any range of days in one run; days of a broken feed wait if the line says so."""
+    """One asset, a partition a day, any range of days in one run; days of a broken feed wait if the line says so.
+
+    Args:
+        spec: the line.
+        calendar: cuts the days.
+        sources: what its tables are built from.
+        blocking: own checks that keep it from scoring while they fail.
+    """
     partitions = build_partitions(calendar)
 
     @dg.asset(
@@ -38,16 +46,19 @@ def build_predictions_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=predictions_policy(spec, calendar),
         output_required=False,
+        # Of the steps that are ready at the same time the checks go first: they may be what scoring waits for.
+        op_tags={PRIORITY_TAG: "-1"} if blocking else None,
     )
     @metered("predictions", f"{spec.name}/predictions", spec.name)
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        stores = replace(open_stores(spec, lake, mlflow), sources=sources)
+        hindrance = read_blocking(context.instance, blocking or {}, context.run_id)
+        stores = replace(open_stores(spec, lake, mlflow), sources=sources, hindrance=hindrance)
         days = [date.fromisoformat(key) for key in context.partition_keys]
         waiting = find_blocked_days(stores, days)
         for day, reason in waiting.items():
-            context.log.error(f"{spec.name} does not score {day}: {reason} It is scored when the feed is mended.")
+            context.log.error(f"{spec.name} does not score {day}: {reason} It is scored when that is mended.")
         now = clock.open().now()
         for span in consecutive_days(set(days) - set(waiting)):
             outcome = score_days(stores, span, partitions.timezone, now, context.run_id)

@@ -13,6 +13,7 @@ from factory_assets.components.naming import predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
 from factory_assets.core.calendar_days import closed_days
+from factory_assets.lines.blocking import consecutive_days, find_blocked_days
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import TrainingOutcome, train_line
@@ -33,23 +34,31 @@ def run_retrain(
     if spec.segment_by and outcome.fitted:
         show_segments(context, spec, outcome)
     if outcome.decision.promote:
-        for day in _score_again(stores, calendar, now, context.run_id):
+        for day in _score_again(context, stores, calendar, now):
             context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
     # Last, so that a run which is cut off before is not taken for an answer.
     answer_request(stores, claimant, _outcomes(outcome), now)
     return outcome
 
 
-def _score_again(stores: LineStores, calendar: CalendarSpec, now: datetime, run_id: str) -> list[date]:
-    """Scores the days of the drift window, which the checks at the end of the retrain look at; returns them."""
+def _score_again(context: dg.AssetExecutionContext, stores: LineStores, calendar: CalendarSpec, now: datetime) -> list[date]:
+    """Scores the days of the drift window, which the checks at the end of the retrain look at; returns them.
+
+    Days that wait for a broken feed keep waiting: they are scored when it is mended, and by the new champion then.
+    """
     closed = closed_days(calendar, now)
     if closed is None:
         return []
     window_start = (now - stores.spec.drift.window).astimezone(ZoneInfo(calendar.timezone)).date()
     first = max(calendar.start, min(closed[1], window_start))
-    days = [first + timedelta(days=position) for position in range((closed[1] - first).days + 1)]
-    score_days(stores, days, calendar.timezone, now, run_id)
-    return days
+    days = {first + timedelta(days=position) for position in range((closed[1] - first).days + 1)}
+    waiting = find_blocked_days(stores, days)
+    for day, reason in waiting.items():
+        context.log.warning(f"{stores.spec.name} does not score {day} again: {reason}")
+    spans = consecutive_days(days - set(waiting))
+    for span in spans:
+        score_days(stores, span, calendar.timezone, now, context.run_id)
+    return [day for span in spans for day in span]
 
 
 def _outcomes(outcome: TrainingOutcome) -> dict[str, Outcome]:

@@ -1,6 +1,6 @@
 """The retrain job of a line, and the sensor that requests it when a check has failed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,10 +11,11 @@ from dagster._core.scheduler.instigation import SensorInstigatorData
 from dagster._utils.schedules import reverse_cron_string_iterator
 
 from factory_assets.components.ledger_asset import show_ledger
-from factory_assets.components.model_line.check_history import read_failed_checks
+from factory_assets.components.model_line.check_history import JudgedModel, read_failed_checks, read_failed_own_checks
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.fleet import fleet_check_keys
 from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.model_line.own_checks import OwnChecks
 from factory_assets.components.model_line.retrain_runs import read_run_facts, stop_run
 from factory_assets.components.naming import (
     ATTEMPT_TAG,
@@ -34,9 +35,17 @@ from factory_assets.components.naming import (
 from factory_assets.components.run_states import UNFINISHED
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.contracts.retraining import IN_FLIGHT, LedgerEntry, RetrainDecision, RetrainHistory, RetrainRequest
+from factory_assets.contracts.retraining import (
+    IN_FLIGHT,
+    ONLY_SEGMENT,
+    LedgerEntry,
+    RetrainDecision,
+    RetrainHistory,
+    RetrainRequest,
+)
 from factory_assets.core.incidents import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
+from factory_assets.lines.judging.judgement import NEVER, newest_feature_row
 from factory_assets.lines.retrain_situation import (
     add_effects,
     read_capacity,
@@ -73,7 +82,10 @@ def build_retrain_job(spec: ModelLineSpec) -> UnresolvedAssetJobDefinition:
 
 
 def build_retraining_sensor(
-    spec: ModelLineSpec, budget: RetrainBudgetSpec | None = None, sources: tuple[str, ...] = ()
+    spec: ModelLineSpec,
+    budget: RetrainBudgetSpec | None = None,
+    sources: tuple[str, ...] = (),
+    own_checks: OwnChecks | None = None,
 ) -> dg.SensorDefinition:
     """Acts on failed checks through `decide_retraining`; the ledger is written before a run is asked for.
 
@@ -85,8 +97,9 @@ def build_retraining_sensor(
         spec: the line.
         budget: limits of the factory; None when none are declared, and then the ledger has no asset either.
         sources: whose incidents hold a failure back: broken is not drifted.
+        own_checks: the user's own checks among the triggers, by the name that the policy gives them.
     """
-    limits = budget or RetrainBudgetSpec()
+    limits, own = budget or RetrainBudgetSpec(), own_checks or {}
 
     @dg.sensor(
         name=retrain_sensor(spec.name),
@@ -102,7 +115,7 @@ def build_retraining_sensor(
         stores = replace(open_stores(spec, lake, mlflow), sources=sources)
         now = clock.open().now()
         decision = stores.ledger.transact(
-            spec.name, lambda history: _with_entries(context.instance, stores, limits, history, now)
+            spec.name, lambda history: _with_entries(context.instance, stores, limits, history, now, own)
         )
         for run_id in decision.stop_run_ids:
             stop_run(context.instance, run_id)
@@ -119,13 +132,21 @@ def build_retraining_sensor(
 
 
 def decide(
-    instance: dg.DagsterInstance, stores: LineStores, budget: RetrainBudgetSpec, history: RetrainHistory, now: datetime
+    instance: dg.DagsterInstance,
+    stores: LineStores,
+    budget: RetrainBudgetSpec,
+    history: RetrainHistory,
+    now: datetime,
+    own_checks: OwnChecks | None = None,
 ) -> RetrainDecision:
     """What is to be done now, from Dagster's record and the ledger; reads only."""
     spec, wall_now = stores.spec, datetime.now(UTC)
     serving = read_serving(stores)
     history = _without_silent_lines(instance, spec.name, history, wall_now)
     failed = read_failed_checks(instance, check_keys(spec).items(), spec.retrain.confirm)
+    if own_checks:
+        model = _judged_model(stores, serving, history)
+        failed += read_failed_own_checks(instance, own_checks, spec.retrain.confirm, model)
     failed += read_due(stores, history, serving, newest_instant, (now, wall_now))
     failed, held_back = hold_back(failed, Incidents(stores.lake).read_of(stores.sources), spec.drift.window)
     # Neither is asked for while nothing fails and nothing waits, which is nearly always.
@@ -159,10 +180,24 @@ def is_settled(instance: dg.DagsterInstance, stores: LineStores, now: datetime) 
 
 
 def _with_entries(
-    instance: dg.DagsterInstance, stores: LineStores, budget: RetrainBudgetSpec, history: RetrainHistory, now: datetime
+    instance: dg.DagsterInstance,
+    stores: LineStores,
+    budget: RetrainBudgetSpec,
+    history: RetrainHistory,
+    now: datetime,
+    own_checks: OwnChecks,
 ) -> tuple[Iterable[LedgerEntry], RetrainDecision]:
-    decision = decide(instance, stores, budget, history, now)
+    decision = decide(instance, stores, budget, history, now, own_checks)
     return decision.entries, decision
+
+
+def _judged_model(stores: LineStores, serving: Mapping[str, int], history: RetrainHistory) -> JudgedModel:
+    answered = history.resolved.get((stores.spec.name, ONLY_SEGMENT))
+    return JudgedModel(
+        champion_version=serving.get(ONLY_SEGMENT, 0),
+        data_as_of_utc=newest_feature_row(stores) or NEVER,
+        answered_utc=answered.recorded_at_utc if answered else None,
+    )
 
 
 def newest_instant(cron: str, now: datetime) -> datetime:
@@ -211,6 +246,7 @@ def _run_request(spec: ModelLineSpec, request: RetrainRequest) -> dg.RunRequest:
             ATTEMPT_TAG: str(request.attempt),
             CAUSE_TAG: ", ".join(request.triggers),
             STRATEGY_TAG: request.strategy,
-            **{f"{CHECK_TAG_PREFIX}{check}": evidence for check, evidence in request.evidence.items()},
+            # Of an own check `<asset>:<name>` the name alone: a tag has no room for both.
+            **{f"{CHECK_TAG_PREFIX}{check.rpartition(':')[2]}": text for check, text in request.evidence.items()},
         },
     )

@@ -1,6 +1,7 @@
 """The assets `<line>/training_set` and `<line>/models`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.fleet import describe_fleet
 from factory_assets.components.model_line.opening import open_stores
+from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
 from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
 from factory_assets.components.model_line.retrain_step import run_retrain
 from factory_assets.components.naming import (
@@ -76,7 +78,9 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
     return training_set
 
 
-def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.AssetsDefinition:
+def build_models_asset(
+    spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = (), blocking: OwnChecks | None = None
+) -> dg.AssetsDefinition:
     """Fits, evaluates, records and gates; a new champion scores the newest days again, and the ledger is told.
 
     The days are scored here and not by the predictions asset, so that the retrain job has no partitions: a run over a
@@ -101,7 +105,9 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
         mlflow: MlflowResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult[Any]:
-        stores = open_stores(apply_strategy(spec, context.run.tags.get(STRATEGY_TAG)), lake, mlflow)
+        trained_by = apply_strategy(spec, context.run.tags.get(STRATEGY_TAG))
+        hindrance = read_blocking(context.instance, blocking or {}, context.run_id)
+        stores = replace(open_stores(trained_by, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, config.segments)
         return dg.MaterializeResult(
@@ -112,7 +118,9 @@ def build_models_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Assets
     return models
 
 
-def build_segments_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.AssetsDefinition:
+def build_segments_asset(
+    spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = (), blocking: OwnChecks | None = None
+) -> dg.AssetsDefinition:
     """Every segment of a fleet that was ever trained as a partition; any choice of them is trained in one run.
 
     Its materializations are logged by whoever trains, mostly by `<line>/models`. A chosen segment that fails fails the run,
@@ -139,7 +147,9 @@ def build_segments_asset(spec: ModelLineSpec, calendar: CalendarSpec) -> dg.Asse
     def segments(
         context: dg.AssetExecutionContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        stores, now = open_stores(spec, lake, mlflow), clock.open().now()
+        hindrance = read_blocking(context.instance, blocking or {}, context.run_id)
+        stores = replace(open_stores(spec, lake, mlflow), sources=sources, hindrance=hindrance)
+        now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
         failed = [row for row in outcome.decisions if row["outcome"] == "failed"]
         if failed:
