@@ -91,6 +91,10 @@ def test_the_queries_of_the_table_are_given_as_they_are(name: str) -> None:
     assert read_sql(name) in blocks(RECOMPUTE, "sql")
 
 
+def test_the_query_of_costs_by_cause_is_given_as_it_is() -> None:
+    assert read_sql("cost_by_cause") in blocks(DOCS / "how-to" / "costs.md", "sql")
+
+
 def test_the_demo_table_has_its_place_and_the_columns_that_status_prints() -> None:
     table = text_of(ROOT / "README.md").partition("<!-- demo-table -->")[2].partition("<!-- /demo-table -->")[0]
     for column in ("line", "segments", "champion", "metric", "baseline", "predictions", "checks ok / failed", "retrains"):

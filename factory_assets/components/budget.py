@@ -9,10 +9,11 @@ from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.ledger_asset import build_ledger_spec, build_table
 from factory_assets.components.naming import ACCOUNTS_GROUP, ACCOUNTS_JOB, ACCOUNTS_SCHEDULE, costs_key
 from factory_assets.contracts.budget import RetrainBudgetSpec
-from factory_assets.lines.accounts import sum_costs
+from factory_assets.lines.accounts import sum_cause_costs, sum_costs, sum_segment_costs
 from factory_assets.resources import LakeResource
 
 _DAYS_SHOWN = 30
+_CAUSES_SHOWN = 50
 
 
 class RetrainBudget(DeclaredComponent[RetrainBudgetSpec]):
@@ -54,13 +55,16 @@ def _build_costs_asset() -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2)),
     )
     def costs(lake: LakeResource) -> dg.MaterializeResult[Any]:
-        rows = sum_costs(lake.open(), datetime.now(UTC) - timedelta(days=_DAYS_SHOWN))
+        opened, since = lake.open(), datetime.now(UTC) - timedelta(days=_DAYS_SHOWN)
+        rows = sum_costs(opened, since)
         return dg.MaterializeResult(
             metadata={
                 "price": sum(row["price"] for row in rows),
                 "cpu_seconds": sum(row["cpu_seconds"] + row["overhead_cpu_seconds"] for row in rows),
                 "bytes_written": sum(row["bytes_written"] for row in rows),
                 "by_line_and_kind": build_table(rows),
+                "by_segment": build_table(sum_segment_costs(opened, since)),
+                "by_cause_of_all_time": build_table(sum_cause_costs(opened)[:_CAUSES_SHOWN]),
             }
         )
 

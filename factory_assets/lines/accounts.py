@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from factory_assets.lines.summary import read_sql
 from factory_assets.storage.costs import COSTS
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.paybacks import PAYBACKS
@@ -78,6 +79,14 @@ _COSTS = """
     group by line, kind
     order by line, kind
 """
+_BY_SEGMENT = """
+    select line, segment, sum(cpu_seconds + overhead_cpu_seconds) as cpu_seconds, sum(price) as price
+    from costs
+    where ended_at_utc >= ? and line <> ''
+    group by line, segment
+    order by price desc, cpu_seconds desc, line, segment
+    limit ?
+"""
 
 
 @dataclass(frozen=True)
@@ -112,3 +121,17 @@ def sum_costs(lake: Lake, since: datetime) -> list[dict[str, Any]]:
     """Costs by line and kind of work since then; rows without a line are sources and dbt."""
     pinned = lake.find(COSTS.name)
     return [] if pinned is None else lake.query(_COSTS, [since], costs=pinned).to_pylist()
+
+
+def sum_segment_costs(lake: Lake, since: datetime, most: int = 50) -> list[dict[str, Any]]:
+    """Costs of the dearest segments since then; work on a line as a whole is under `all`."""
+    pinned = lake.find(COSTS.name)
+    return [] if pinned is None else lake.query(_BY_SEGMENT, [since, most], costs=pinned).to_pylist()
+
+
+def sum_cause_costs(lake: Lake) -> list[dict[str, Any]]:
+    """What each cause of a retrain has cost over all its attempts, the dearest first; they add up to what the runs took."""
+    costs, ledger = lake.find(COSTS.name), find_ledger(lake)
+    if costs is None or ledger is None:
+        return []
+    return lake.query(read_sql("cost_by_cause"), costs=costs, retrain_ledger=ledger).to_pylist()
