@@ -134,4 +134,5 @@ def sum_cause_costs(lake: Lake) -> list[dict[str, Any]]:
     costs, ledger = lake.find(COSTS.name), find_ledger(lake)
     if costs is None or ledger is None:
         return []
-    return lake.query(read_sql("cost_by_cause"), costs=costs, retrain_ledger=ledger).to_pylist()
+    found: list[dict[str, Any]] = lake.query(read_sql("cost_by_cause"), costs=costs, retrain_ledger=ledger).to_pylist()
+    return found
