@@ -28,7 +28,7 @@ WORKERS = 2
 def make_model(estimator: Estimator) -> Any:
     """The plain scikit-learn model."""
     params = ESTIMATORS[estimator][1]
-    if estimator == "trees":
+    if estimator != "logistic":
         return HistGradientBoostingClassifier(random_state=0, **params)
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return make_pipeline(impute, StandardScaler(), LogisticRegression(max_iter=1000, random_state=0, **params))

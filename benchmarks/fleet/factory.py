@@ -43,8 +43,9 @@ def main(folder: str, segments: str, estimator: Estimator, *phases: str) -> None
     """Runs the phases one after the other."""
     meter = Meter()
     work = Work(Path(folder), int(segments), estimator)
+    _load()
     run = open_run(work)
-    _load(work)
+    work.open_stores().registry.client()
     for phase in phases or ("cycle",):
         if phase == "few":
             change_segments(work, pick_segments(read_flights(), work.segments), CHANGED_SEGMENTS)
@@ -57,13 +58,15 @@ def main(folder: str, segments: str, estimator: Estimator, *phases: str) -> None
     meter.save(work.folder / "factory.json")
 
 
-def _load(work: Work) -> None:
-    """Imports what a code location that has run before has imported, and opens its databases."""
+def _load() -> None:
+    """Imports what a code location that has run before has imported."""
     import mlflow.pyfunc  # noqa: F401
 
     import factory_assets.lines.training  # noqa: F401
+    from factory_assets.storage.sqlite_files import ease_sqlite
 
-    work.open_stores().registry.client()
+    # As the definitions do.
+    ease_sqlite()
 
 
 def _write_config(home: Path) -> str:

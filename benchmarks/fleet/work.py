@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from factory_assets.contracts.model_line import ModelLineSpec
     from factory_assets.lines.stores import LineStores
 
-Estimator = Literal["trees", "logistic"]
+Estimator = Literal["trees", "small_trees", "logistic", "unlisted_trees"]
 LINE = "flight_fleet"
 FEATURE_SET = f"features/feat_{LINE}"
 LABELS = f"marts/fct_{LINE}"
@@ -27,8 +27,14 @@ NOW = datetime(2014, 1, 2, tzinfo=UTC)
 # The segments of the demo: more than a hundred flights in the year.
 LEAST_FLIGHTS = 100
 ESTIMATORS: dict[Estimator, tuple[str, dict[str, Any]]] = {
-    # Defaults but for the number of trees: the early stopping of scikit-learn starts at ten thousand rows.
-    "trees": ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 50, "max_leaf_nodes": 8}),
+    # The defaults. Early stopping would start at ten thousand rows, and part them by their order.
+    "trees": ("sklearn.ensemble.HistGradientBoostingClassifier", {"early_stopping": False}),
+    "small_trees": (
+        "sklearn.ensemble.HistGradientBoostingClassifier",
+        {"max_iter": 50, "max_leaf_nodes": 8, "early_stopping": False},
+    ),
+    # As `trees`, without an entry in MLflow for each segment.
+    "unlisted_trees": ("sklearn.ensemble.HistGradientBoostingClassifier", {"early_stopping": False}),
     "logistic": ("sklearn.linear_model.LogisticRegression", {}),
 }
 _FLIGHTS = """
@@ -79,6 +85,7 @@ class Work:
                 "segment_by": list(KEYS),
                 "segments": {"min_rows": 20},
                 "validation": {"holdout": f"{HOLDOUT.days}d", "metric": "roc_auc"},
+                "mlflow": {"per_segment": "none" if self.estimator == "unlisted_trees" else "changed"},
             }
         )
 

@@ -40,6 +40,8 @@ STRATEGY_TAG = "factory/strategy"
 ATTEMPT_TAG = "factory/attempt"
 # On a run whose processes ended with the factory's: it was lost, and says nothing of what it did.
 LOST_TAG = "factory/lost"
+# On a run that only shows what another one found: that one's id.
+FOUND_BY_TAG = "factory/found_by"
 # The change of files, or the acceptance, that a run takes a broken day in again for.
 CATCH_UP_TAG = "factory/catch_up"
 # By source: the cause that a run reads a stale source again for.

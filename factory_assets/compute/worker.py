@@ -3,6 +3,7 @@
 It imports what the function needs and nothing else: no Dagster, no MLflow, no dbt, and not the starter's main module.
 """
 
+import gc
 import os
 import pickle
 import queue
@@ -31,6 +32,8 @@ def main(descriptor: int) -> None:
     # The map stays open as long as the process: a slice of the table is a view of the file.
     table = pa.ipc.open_file(pa.memory_map(table_path)).read_all()
     connection.send_bytes(pickle.dumps(("ready", None), 5))
+    # What the imports made stays for good: the collector need not walk it after every few fits.
+    gc.freeze()
     with threadpool_limits(limits=1):
         while True:
             _answer(connection, function, table, frames.get())

@@ -127,7 +127,7 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
     A segment of a fleet needs `segments.min_rows` training rows, the model of all rows `validation.min_rows` on both
     sides of the cut. With equal rows, spec and library versions the model has equal bytes.
     """
-    frame = table.slice(task.node.start, task.node.length).to_pandas()
+    frame = _columns_of(job, table, task).slice(task.node.start, task.node.length).to_pandas()
     try:
         split = split_segment(job.spec, frame, job.holdout_until_utc)
         result = _score_reigning(job, split, task)
@@ -151,6 +151,14 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
     scores = np.concatenate([trained.holdout_scores, trained.exam_scores])
     # The pipeline itself stays behind: it travels as bytes.
     return replace(result, outcome="fitted", trained=replace(trained, model=None), model=model, scores=scores)
+
+
+def _columns_of(job: FitJob, table: pa.Table, task: SegmentTask) -> pa.Table:
+    """What the fit and the reigning model read: text that nobody reads is dear to turn into a frame."""
+    spec, reigning = job.spec, task.reigning
+    read = {*spec.row_key, LABEL, *job.numeric, *job.categorical}
+    read |= {*reigning.numeric, *reigning.categorical} if reigning is not None else set()
+    return table.select([name for name in table.column_names if name in read])
 
 
 def split_segment(spec: ModelLineSpec, frame: pd.DataFrame, holdout_until_utc: datetime) -> TimeSplit:

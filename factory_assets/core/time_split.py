@@ -1,7 +1,7 @@
 """The cut in time: what a fit may see, what the gate judges on, and what nothing is chosen by."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -43,11 +43,27 @@ def cut_by_time(
     Raises:
         ValueError: for a naive `now`, or null labels or times.
     """
-    moments = pd.to_datetime(frame[as_of], utc=True)
+    moments = frame[as_of]
     if moments.isna().any() or frame[LABEL].isna().any():
         raise ValueError(f"every labelled row needs {as_of!r} and {LABEL!r}: drop the rows without one first")
     parts = mark_parts(moments, holdout, window, now, exam)
-    return TimeSplit(frame[parts == TRAIN], frame[parts == HOLDOUT], now - holdout, frame[parts == EXAM])
+    return TimeSplit(_take(frame, parts, TRAIN), _take(frame, parts, HOLDOUT), now - holdout, _take(frame, parts, EXAM))
+
+
+def _take(frame: pd.DataFrame, parts: np.ndarray, part: int) -> pd.DataFrame:
+    """The rows of one part; in a frame in the order of time they are neighbours, and need not be copied."""
+    places = np.flatnonzero(parts == part)
+    if len(places) and places[-1] - places[0] + 1 == len(places):
+        return frame.iloc[places[0] : places[-1] + 1]
+    return frame.iloc[places]
+
+
+def utc_instants(moments: pd.Series) -> np.ndarray:
+    """The moments as numpy's naive UTC times; naive ones are read as UTC."""
+    if not isinstance(moments.dtype, pd.DatetimeTZDtype):
+        moments = pd.to_datetime(moments, utc=True)
+    # Comparing these takes a tenth of the time that a pandas column takes.
+    return moments.to_numpy(dtype=f"datetime64[{moments.dt.unit}]")
 
 
 def mark_parts(
@@ -56,7 +72,7 @@ def mark_parts(
     """To which part of time each row belongs: TRAIN, HOLDOUT, EXAM, or NEITHER (the future, and before the window).
 
     Args:
-        moments: timezone-aware.
+        moments: naive ones are read as UTC.
         holdout: span back from `now` that no fit sees, the exam included.
         window: span of the training rows, back from the cut; None takes all.
         now: factory time, timezone-aware.
@@ -70,12 +86,18 @@ def mark_parts(
     """
     if now.tzinfo is None:
         raise ValueError("now must be timezone-aware")
-    cut = now - holdout
-    parts = np.where(moments > now - exam, EXAM, np.where(moments > cut, HOLDOUT, TRAIN)).astype(np.int8)
-    parts[moments > now] = NEITHER
+    instants, cut = utc_instants(moments), now - holdout
+    parts = np.full(len(instants), TRAIN, dtype=np.int8)
+    parts[instants > _instant(cut)] = HOLDOUT
+    parts[instants > _instant(now - exam)] = EXAM
+    parts[instants > _instant(now)] = NEITHER
     if window is not None:
-        parts[moments <= cut - window] = NEITHER
+        parts[instants <= _instant(cut - window)] = NEITHER
     return parts
+
+
+def _instant(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
 def check_rows(split: TimeSplit, min_rows: int) -> None:

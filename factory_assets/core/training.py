@@ -23,6 +23,7 @@ from factory_assets.core.time_split import (
     TooFewRowsError,
     TrainingDataError,
     split_by_time,
+    utc_instants,
 )
 from factory_assets.core.weights import recency_weights
 
@@ -221,7 +222,7 @@ def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
 
 def _days(moments: pd.Series) -> np.ndarray:
     """The UTC day of each row as a number."""
-    return pd.to_datetime(moments, utc=True).dt.floor("D").to_numpy(dtype="datetime64[D]").astype(np.int64)
+    return utc_instants(moments).astype("datetime64[D]").astype(np.int64)
 
 
 def _forget_threads(model: Pipeline) -> None:

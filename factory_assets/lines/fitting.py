@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.compute.backends import available_cores, open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
+from factory_assets.compute.metered import MeteredFunction
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.fingerprint import fingerprint_runs
 from factory_assets.core.hierarchy import LaterRows
@@ -121,15 +122,24 @@ def plan_cycle(
     return Plan(job, table, taking_part, cycles, to_fit, parts)
 
 
-def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Bundles) -> dict[str, SegmentResult]:
-    """Trains what is to be trained, and scores the later rows with the models that reign; one result a node.
+@dataclass(frozen=True)
+class Fits:
+    """One result a node, and the CPU seconds of each segment that was trained or tried, wherever that was."""
+
+    results: Mapping[str, SegmentResult]
+    cpu_seconds: Mapping[str, float]
+
+
+def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Bundles) -> Fits:
+    """Trains what is to be trained, and scores the later rows with the models that reign.
 
     Raises:
         TrainingDataError: when the model of all rows was to be trained and could not be: without it nothing is served.
     """
     spec = plan.job.spec
     trained_rows = np.concatenate([[0], np.cumsum(plan.parts == TRAIN)])
-    tasks, results = [], {}
+    tasks: list[SegmentTask] = []
+    results: dict[str, SegmentResult] = {}
     for node in plan.nodes:
         fit = node.segment in plan.to_fit
         reigning = _reigning(before, node, bundles)
@@ -141,11 +151,12 @@ def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Bund
             tasks.append(SegmentTask(node, fit, reigning))
         else:
             results[node.segment] = SegmentResult(node.segment, "scored")
-    results.update(_run(stores, plan, tasks))
+    found, cpu_seconds = _run(stores, plan, tasks)
+    results.update(found)
     root = results.get(ALL)
     if root is not None and ALL in plan.to_fit and root.outcome != "fitted":
         raise TrainingDataError(f"model line {spec.name!r}: {root.reason}")
-    return results
+    return Fits(results, {segment: spent for segment, spent in cpu_seconds.items() if segment in plan.to_fit})
 
 
 def fingerprint_inputs(spec: ModelLineSpec, training_set: TrainingSet, requested: Iterable[str]) -> str:
@@ -153,23 +164,22 @@ def fingerprint_inputs(spec: ModelLineSpec, training_set: TrainingSet, requested
     return _hash({"training_set": training_set.table.version, "requested": sorted(requested), **_declared(spec)})
 
 
-def _run(stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask]) -> dict[str, SegmentResult]:
+def _run(stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask]) -> tuple[dict[str, SegmentResult], dict[str, float]]:
     executor = plan.job.spec.executor if len(tasks) >= _LEAST_TO_FAN_OUT else "serial"
     workers = stores.workers or available_cores()
     chunks = plan_chunks(tasks, lambda task: _ROWS_A_FIT + task.node.length, workers)
     fan_out = open_fan_out(executor, workers, stores.ray_address)
-    found = {}
+    found: dict[str, SegmentResult] = {}
+    cpu_seconds: dict[str, float] = {}
     # One thread: OpenMP threads that wait for a core which another process holds made a 1 s fit take 20 s.
     with threadpool_limits(limits=1):
-        for task, result in fan_out.map(partial(fit_chunk, plan.job), chunks, plan.table):
-            found[task.node.segment] = _take(task, result)
-    return found
-
-
-def _take(task: SegmentTask, result: SegmentResult | Lost[SegmentTask]) -> SegmentResult:
-    if isinstance(result, Lost):
-        return SegmentResult(task.node.segment, "failed", f"its worker died: {result.reason}")
-    return result
+        for task, metered in fan_out.map(MeteredFunction(partial(fit_chunk, plan.job)), chunks, plan.table):
+            segment = task.node.segment
+            if isinstance(metered, Lost):
+                found[segment] = SegmentResult(segment, "failed", f"its worker died: {metered.reason}")
+            else:
+                found[segment], cpu_seconds[segment] = metered.result, metered.cpu_seconds
+    return found, cpu_seconds
 
 
 def _with_ancestors(nodes: Sequence[Node], requested: frozenset[str]) -> tuple[Node, ...]:

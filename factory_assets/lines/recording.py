@@ -47,6 +47,7 @@ class Cycle:
     training_set: TrainingSet
     plan: Plan
     results: Mapping[str, SegmentResult]
+    cpu_seconds: Mapping[str, float]
     decisions: Mapping[str, NodeDecision]
     report: FleetReport | None
     before: LineStanding
@@ -266,8 +267,9 @@ def _log_segments(stores: LineStores, cycle: Cycle, fleet: RegisteredVersion) ->
                 segment=segment,
                 promoted=decision.promote,
                 metrics={**_finite(trained.evaluation.scores), **parent, "holdout_rows": trained.evaluation.rows},
-                params={"estimator": spec.estimator, **_search_params(trained)},
+                params=_search_params(trained),
                 tags={
+                    "factory.estimator": spec.estimator,
                     "factory.artefact_sha256": packed.sha256,
                     "factory.level": str(levels[segment]),
                     "factory.serves": str(decision.serves).lower(),

@@ -4,7 +4,7 @@ Each step can be done again and gives the same result.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,8 @@ class TrainingOutcome:
 
     `version` is the model of all rows: trained in this cycle, or its champion where the cycle trained only segments.
     `decision` speaks for the line, `decisions` are the rows of `ops/promotions` of this cycle, `cycle` its record, and
-    `pictures` are PNG files by name. `fitted` tells whether anything was trained.
+    `pictures` are PNG files by name, `cpu_seconds` what each segment's own training took. `fitted` tells whether anything
+    was trained.
     """
 
     version: ModelVersion
@@ -36,6 +37,7 @@ class TrainingOutcome:
     cycle: TrainingCycle
     decisions: tuple[dict[str, Any], ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def train_line(stores: LineStores, now: datetime, run_id: str, segments: Iterable[str] = ()) -> TrainingOutcome:
@@ -74,7 +76,7 @@ def train_line(stores: LineStores, now: datetime, run_id: str, segments: Iterabl
     cycle = _fit_and_decide(stores, training_set, before, plan, bundles, inputs, newest, requested, now, run_id)
     recorded, pictures = record_cycle(stores, cycle, bundles)
     outcome = _show(stores, recorded)
-    return TrainingOutcome(outcome.version, outcome.decision, True, recorded, outcome.decisions, pictures)
+    return replace(outcome, fitted=True, cycle=recorded, pictures=pictures, cpu_seconds=cycle.cpu_seconds)
 
 
 def _fit_and_decide(
@@ -89,17 +91,18 @@ def _fit_and_decide(
     now: datetime,
     run_id: str,
 ) -> Cycle:
-    results = fit_plan(stores, plan, before, bundles)
+    fits = fit_plan(stores, plan, before, bundles)
     # A cycle of some segments keeps the depth that the last examination of the whole fleet found best.
     deepest = newest.deepest_level if newest is not None and requested else None
     serving = frozenset(before.serving)
-    decisions, report = decide_fleet(stores.spec, plan.nodes, results, plan.rows, serving, deepest)
+    decisions, report = decide_fleet(stores.spec, plan.nodes, fits.results, plan.rows, serving, deepest)
     return Cycle(
         key=_cycle_key(plan, before),
         inputs=inputs,
         training_set=training_set,
         plan=plan,
-        results=results,
+        results=fits.results,
+        cpu_seconds=fits.cpu_seconds,
         decisions=decisions,
         report=report if stores.spec.segment_by else None,
         before=before,

@@ -1,17 +1,28 @@
 """How a fleet is seen in Dagster: a cell for each trained segment, a table of the last decisions, a check on what failed."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import dagster as dg
 
 from factory_assets.components.model_line.opening import open_stores
-from factory_assets.components.naming import models_key, segment_partitions, segments_key
+from factory_assets.components.naming import (
+    FOUND_BY_TAG,
+    models_key,
+    range_tags,
+    segment_partitions,
+    segments_key,
+)
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import LakeResource, MlflowResource
 
 # What is shown of a fleet in one table; all of it lies in `ops/promotions`.
 _MOST_LISTED = 50
+_MOST_FAILED_RUNS = 30
+# Outcomes of a training that was tried.
+_SHOWN = ("fitted", "failed")
 
 
 def fleet_check_keys(spec: ModelLineSpec) -> list[dg.AssetCheckKey]:
@@ -43,7 +54,7 @@ def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcom
 
     About 8 ms a segment: those that were not looked at, or are too small for a model, stay as they are.
     """
-    shown = [row for row in outcome.decisions if row["outcome"] in ("fitted", "failed")]
+    shown = [row for row in outcome.decisions if row["outcome"] in _SHOWN]
     if not shown:
         return
     context.instance.add_dynamic_partitions(segment_partitions(spec.name), [str(row["segment"]) for row in shown])
@@ -56,6 +67,66 @@ def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcom
                 metadata=_describe_segment(spec, row),
             )
         )
+
+
+def show_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome) -> None:
+    """Turns the cell of each segment that failed red, until a later training of it succeeds.
+
+    Dagster paints a partition red when the newest run that planned it failed. A cycle that trained all but one of its
+    segments has not failed, so the failures get runs of their own, which do nothing but fail with the reasons: 0.3 s each,
+    one for neighbours, and at most `_MOST_FAILED_RUNS`, the longest rows of neighbours first; the check names all.
+    """
+    reasons = {str(row["segment"]): str(row["reason"]) for row in outcome.decisions if row["outcome"] == "failed"}
+    known = context.instance.get_dynamic_partitions(segment_partitions(spec.name))
+    for neighbours in sorted(_neighbours(known, reasons), key=len, reverse=True)[:_MOST_FAILED_RUNS]:
+        dg.materialize(
+            [_build_failing_segments(spec, {segment: reasons[segment] for segment in neighbours})],
+            instance=context.instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={**range_tags(neighbours[0], neighbours[-1]), FOUND_BY_TAG: context.run_id},
+            raise_on_error=False,
+        )
+
+
+def show_as_they_stood(
+    context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome, chosen: Iterable[str]
+) -> None:
+    """Logs a materialization for each chosen segment that needed no training: the run's failure is not theirs."""
+    reasons = {str(row["segment"]): row for row in outcome.decisions}
+    for segment in sorted(set(chosen) - {key for key, row in reasons.items() if row["outcome"] in _SHOWN}):
+        state = _describe_segment(spec, reasons[segment]) if segment in reasons else {"state": "unchanged"}
+        context.log_event(dg.AssetMaterialization(segments_key(spec.name), partition=segment, metadata=state))
+
+
+def fail_for(reasons: Mapping[str, str]) -> dg.Failure:
+    """The failure of a run over segments of which these failed."""
+    told = "\n".join(f"{segment}: {reason}" for segment, reason in list(reasons.items())[:_MOST_LISTED])
+    return dg.Failure(f"{len(reasons)} segments failed, all others are done:\n{told}", allow_retries=False)
+
+
+def _build_failing_segments(spec: ModelLineSpec, reasons: Mapping[str, str]) -> dg.AssetsDefinition:
+    """`<line>/segments` as a run sees it that only has to say how these segments fared."""
+
+    @dg.asset(
+        key=segments_key(spec.name),
+        partitions_def=dg.DynamicPartitionsDefinition(name=segment_partitions(spec.name)),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+    )
+    def segments() -> None:
+        raise fail_for(reasons)
+
+    return segments
+
+
+def _neighbours(known: Sequence[str], wanted: Collection[str]) -> list[list[str]]:
+    """The wanted partitions in rows of neighbours: a run names a range of partitions by its ends.
+
+    >>> _neighbours(["a", "b", "c", "d"], {"a", "b", "d"})
+    [['a', 'b'], ['d']]
+    """
+    rows = groupby(known, key=lambda segment: segment in wanted)
+    return [list(row) for is_wanted, row in rows if is_wanted]
 
 
 def describe_fleet(outcome: TrainingOutcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from factory_assets.components.metering import note_segment_cpu
 from factory_assets.components.model_line.fleet import show_segments
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import predictions_key
@@ -31,6 +32,7 @@ def run_retrain(
     claimant = claimant_of(spec.name, context.run, tuple(segments))
     claim_request(stores, claimant, now)
     outcome = train_line(stores, now, context.run_id, segments)
+    note_segment_cpu(outcome.cpu_seconds)
     if spec.segment_by and outcome.fitted:
         show_segments(context, spec, outcome)
     if outcome.decision.promote:

@@ -10,7 +10,7 @@ from pydantic import Field
 from factory_assets.components.column_lineage import training_set_lineage
 from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
-from factory_assets.components.model_line.fleet import describe_fleet
+from factory_assets.components.model_line.fleet import describe_fleet, fail_for, show_as_they_stood, show_failures
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
 from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
@@ -110,6 +110,8 @@ def build_models_asset(
         stores = replace(open_stores(trained_by, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, config.segments)
+        if spec.segment_by and outcome.fitted:
+            show_failures(context, spec, outcome)
         return dg.MaterializeResult(
             metadata=_describe(spec, outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
             data_version=dg.DataVersion(f"v{outcome.cycle.version}"),
@@ -151,10 +153,10 @@ def build_segments_asset(
         stores = replace(open_stores(spec, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
-        failed = [row for row in outcome.decisions if row["outcome"] == "failed"]
+        failed = {row["segment"]: row["reason"] for row in outcome.decisions if row["outcome"] == "failed"}
         if failed:
-            reasons = "\n".join(f"{row['segment']}: {row['reason']}" for row in failed)
-            raise dg.Failure(f"{len(failed)} segments failed, all others are done:\n{reasons}", allow_retries=False)
+            show_as_they_stood(context, spec, outcome, context.partition_keys)
+            raise fail_for(failed)
         # The materializations are logged already, with what is to be shown of each.
         yield from ()
 

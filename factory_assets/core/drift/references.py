@@ -245,10 +245,12 @@ def design_effects(cells: np.ndarray, days: np.ndarray) -> np.ndarray:
     counts = np.bincount(index.ravel(), minlength=span * features * width).reshape(span, features, width)
     share = counts.sum(axis=0) / rows
     excess = counts - np.bincount(days - first, minlength=span)[:, None, None] * share
-    variance = np.square(excess).sum(axis=0)
+    # Summed over all windows of `lags + 1` days, two days share as many windows as their Bartlett weight says.
     lags = min(_MOST_LAGS, span // 4)
-    for lag in range(1, lags + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * (excess[lag:] * excess[:-lag]).sum(axis=0)
+    sums = np.zeros((span + 2 * lags + 1, features, width))
+    np.cumsum(excess, axis=0, out=sums[lags + 1 : lags + 1 + span])
+    sums[lags + 1 + span :] = sums[lags + span]
+    variance = np.square(sums[lags + 1 :] - sums[: -lags - 1]).sum(axis=0) / (lags + 1)
     filled = share > 0
     ratios = np.where(filled, variance / np.where(filled, rows * share, 1.0), 0.0).sum(axis=1)
     factors: np.ndarray = np.maximum(ratios / np.maximum(filled.sum(axis=1) - 1, 1), 1.0)
