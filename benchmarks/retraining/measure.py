@@ -19,9 +19,10 @@ from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from factory_assets.settings import FactorySettings
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta import Lake
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.retrain_ledger import RetrainLedger, find_ledger
 
 MODELS, TICKS = 1000, 500
 SEGMENTS = tuple(f"s{number:04}" for number in range(MODELS))
@@ -55,7 +56,9 @@ def measure_retraining(console: Console, rounds: int) -> list[Figure]:
     how = (
         f"{TICKS} ticks x {MODELS} models, {causes} causes, {len(crashes.started)} runs, of which 4 in 10 fail, die or hang"
     )
+    way = _measure_way(FactorySettings().lake)
     return [
+        *way,
         at_most("causes with not exactly one effective retrain", crashes.wrong_causes(), "causes", 0, how),
         at_most(
             "longest time a cause is without a next step, ticks of a killed sensor left out",
@@ -87,6 +90,48 @@ def measure_retraining(console: Console, rounds: int) -> list[Figure]:
     ]
 
 
+def _measure_way(lake: str) -> list[Figure]:
+    """From the ledger of a played demo (FACTORY_DATA_DIR): how long the way from a failed check to the answer was."""
+    rows = Lake(lake).query(_WAY, ledger=find_ledger(Lake(lake))).to_pylist() if find_ledger(Lake(lake)) else []
+    if not rows:
+        return []
+    times = [row["over_training"] for row in rows]
+    start = [row["start_seconds"] for row in rows]
+    how = f"stamps in the ledger of a played demo, {len(rows)} retrains; wall time of the machine as it was loaded then"
+    return [
+        at_most(
+            "from failed check to new champion, sensor interval taken off, over the training",
+            statistics.median(times),
+            "x",
+            2,
+            how,
+        ),
+        Figure("the same, of the slowest retrain (which waited for a place)", max(times), "x", how),
+        Figure("of it from request to the start of the run", statistics.median(start), "s", how),
+    ]
+
+
+_WAY = """
+    with steps as (
+        select
+            cause,
+            any_value(run_key) filter (state in ('promoted', 'kept_champion')) as run_key,
+            min(recorded_at_utc) filter (state = 'open') as seen,
+            max(recorded_at_utc) filter (state = 'requested') as requested,
+            max(recorded_at_utc) filter (state = 'running') as started,
+            max(recorded_at_utc) filter (state in ('promoted', 'kept_champion')) as answered
+        from ledger
+        where trigger <> 'by_hand'
+        group by cause
+        having answered is not null
+    )
+    select
+        run_key,
+        max((epoch(answered) - epoch(seen)) / (epoch(answered) - epoch(started))) as over_training,
+        max(epoch(started) - epoch(requested)) as start_seconds
+    from steps
+    group by run_key
+"""
 _TICK_HOW = "body of the sensor; SQLite instance with 10,000 evaluations, ledger with 10,000 answered causes, 1,000 segments"
 
 

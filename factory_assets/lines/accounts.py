@@ -35,7 +35,8 @@ _PAYBACKS = """
     group by line
     order by line
 """
-# From the verdict over the sensor's look and the start of the run to the answer, of the newest answered causes of a line.
+# From the verdict over the sensor's look and the start of the run to the answer, of the answered causes of a line. From the
+# start on the run trains, records, and scores again; what lies between the look and the start is waiting and start-up.
 _DELAYS = """
     with steps as (
         select
@@ -57,7 +58,8 @@ _DELAYS = """
         median(epoch(requested) - epoch(seen)) as seen_to_requested_seconds,
         median(epoch(started) - epoch(requested)) as requested_to_started_seconds,
         median(epoch(answered) - epoch(started)) as started_to_answered_seconds,
-        median(epoch(answered) - epoch(judged)) as judged_to_answered_seconds
+        median(epoch(answered) - epoch(judged)) as judged_to_answered_seconds,
+        median((epoch(answered) - epoch(seen)) / nullif(epoch(answered) - epoch(started), 0)) as times_the_training
     from steps
     group by line
     order by line

@@ -1,6 +1,7 @@
 """The sensor on real tables: retrains that did not pay wait longer, and the greatest expected loss is served first."""
 
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,7 @@ import pytest
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.paybacks import build_paybacks_asset
 from factory_assets.components.model_line.retraining import build_retraining_sensor
-from factory_assets.components.naming import ledger_key
+from factory_assets.components.naming import LINE_TAG, ledger_key
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.paybacks import Gain, Payback, PaybackVerdict, Replacement
 from factory_assets.contracts.retraining import Cause, LedgerEntry
@@ -75,6 +76,15 @@ def test_the_asset_judges_what_is_due_and_shows_it_on_the_ledger_too(factory: Fa
     assert shown.asset_materialization.metadata["promotions_undecided"].value == 1
     again = dg.materialize([asset], instance=factory.instance, resources=factory.resources)
     assert again.asset_materializations_for_node("delay__paybacks")[-1].metadata["judged_now"].value == 0
+
+
+def test_a_requested_run_is_taken_from_the_queue_within_a_second_and_the_queue_keeps_its_limits(tmp_path: Any) -> None:
+    settings = files("factory_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+    (tmp_path / "dagster.yaml").write_text(settings, encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_coordinator.dequeue_interval_seconds == 1
+        limits = instance.get_concurrency_config().run_queue_config
+        assert (limits.max_concurrent_runs, limits.tag_concurrency_limits[0]["key"]) == (2, LINE_TAG)
 
 
 def fail_drift(factory: Factory, severities: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from factory_assets.contracts.costs import Cost, Usage, Work
 from factory_assets.contracts.retraining import Cause, LedgerEntry
-from factory_assets.lines.accounts import sum_cause_costs, sum_costs, sum_segment_costs
+from factory_assets.lines.accounts import read_ledger_standing, sum_cause_costs, sum_costs, sum_segment_costs
 from factory_assets.storage.costs import Costs
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.retrain_ledger import RetrainLedger
@@ -72,6 +72,19 @@ def test_every_attempt_counts_and_what_a_person_started_too(tmp_path: Path) -> N
     )
     assert by_cause(lake) == {("all", "quality"): 5.0, ("all", "by_hand"): 4.0}
     assert {row["trigger"]: row["attempts"] for row in sum_cause_costs(lake)} == {"quality": 2, "by_hand": 1}
+
+
+def test_the_way_from_verdict_to_answer_is_told_leg_by_leg_and_in_times_of_the_training(tmp_path: Path) -> None:
+    seconds = {"open": 20, "requested": 21, "running": 28, "promoted": 44}  # after the verdict, which was at noon
+    cause = Cause("fleet", "all", "quality", 1, NOON)
+    steps = [
+        LedgerEntry(cause, state, NOON, NOON + timedelta(seconds=after), "", run_key="fleet:1:1", evaluated_at_utc=NOON)  # type: ignore[arg-type]
+        for state, after in seconds.items()
+    ]
+    (told,) = read_ledger_standing(record(tmp_path, [], steps)).delays
+    legs = ("judged_to_seen", "seen_to_requested", "requested_to_started", "started_to_answered", "judged_to_answered")
+    assert [told[f"{leg}_seconds"] for leg in legs] == [20, 1, 7, 16, 44]
+    assert told["times_the_training"] == (44 - 20) / 16
 
 
 SEGMENTS = st.sampled_from(["a", "b", "c", "AA", "all"])
