@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.features import hash_columns, sample_places
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, PinnedTable, TableSpec
-from factory_assets.storage.sql import equals_any, quote_identifier
+from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.sql import equals_any
 
 FEATURE_HASHES = TableSpec(
     name="ops/feature_hashes",
@@ -70,23 +70,25 @@ class FeatureHashes:
         self.lake.replace(FEATURE_HASHES, table, predicate)
         return count
 
-    def compare(self, training_set: PinnedTable) -> tuple[int, dict[str, int]]:
-        """Holds the sampled rows of a training set against what scoring saw of them.
+    def read_sample(self) -> pa.Table:
+        """What scoring saw of each sampled row of the line: row key, as-of time, names and hashes of its features."""
+        kept = self.lake.find(FEATURE_HASHES.name)
+        columns = ["row_key", "as_of_utc", "features", "hashes"]
+        if kept is None:
+            return pa.schema([FEATURE_HASHES.schema.field(name) for name in columns]).empty_table()
+        return self.lake.query(f"select {', '.join(columns)} from t where line = ?", [self.spec.name], t=kept)
+
+    def compare(self, sample: pa.Table, rows: pa.Table) -> tuple[int, dict[str, int]]:
+        """Holds rows as training sees them against what scoring saw of those that were sampled.
+
+        Args:
+            sample: of `read_sample`.
+            rows: with the row key and the features; rows that were not sampled are left out.
 
         Returns:
             How many rows were compared, and by feature how many of them differ.
         """
-        kept = self.lake.find(FEATURE_HASHES.name)
-        if kept is None:
-            return 0, {}
-        columns = "row_key, as_of_utc, features, hashes"
-        stored = self.lake.query(f"select {columns} from t where line = ?", [self.spec.name], t=kept)
-        as_of = quote_identifier(self.spec.as_of)
-        # Rows of a sampled moment are few; which of them were sampled is found by their keys.
-        moments = stored.select(["as_of_utc"])
-        sql = f"select * from t where {as_of} in (select as_of_utc from moments)"
-        rows = self.lake.query(sql, t=training_set, moments=moments)
-        seen = {row["row_key"]: (row["features"], row["hashes"]) for row in stored.to_pylist()}
+        seen = {row["row_key"]: (row["features"], row["hashes"]) for row in sample.to_pylist()}
         keys = self._keys(rows)
         places = [place for place, key in enumerate(keys) if key in seen]
         frame = rows.take(pa.array(places, pa.int64())).to_pandas()

@@ -1,5 +1,6 @@
 """What the README promises of `make demo`, asked of the lake and of Dagster's record."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from factory_assets.components.naming import CAUSE_TAG, REQUEST_TAG
 from factory_assets.contracts.retraining import RESOLVED
 from factory_assets.lines.summary import list_retrains, summarise
 from factory_assets.storage.bronze import QUARANTINE
+from factory_assets.storage.check_results import CHECK_RESULTS
 from factory_assets.storage.delta import Lake
 from factory_assets.storage.mlflow_registry import MlflowRegistry
 from factory_assets.storage.model_versions import ModelVersions
@@ -104,6 +106,24 @@ def test_hundreds_of_flights_were_fitted_and_the_fleet_serves_no_worse_than_its_
     (found,) = lake.query(f"select count(*) as rows, {unknown} from t", t=scores).to_pylist()
     assert found["rows"] == lake.pin("predictions/arrival_delay").row_count
     assert found["unknown"] == 0
+
+
+@pytest.mark.parametrize("line", [*LINES, FLEET])
+def test_every_scoring_left_a_sample_and_training_has_the_same_features(line: str, lake: Lake) -> None:
+    scorings = {
+        table: set(
+            lake.query(f"select distinct scored_at_utc as at from t where {where}", t=lake.pin(table))["at"].to_pylist()
+        )
+        for table, where in ((f"predictions/{line}", "true"), ("ops/feature_hashes", f"line = '{line}'"))
+    }
+    assert scorings[f"predictions/{line}"]
+    assert scorings[f"predictions/{line}"] <= scorings["ops/feature_hashes"]
+    verdicts = sorted(
+        lake.rows(CHECK_RESULTS, "line = ? and \"check\" = 'skew'", [line]), key=lambda v: v["evaluated_at_utc"]
+    )
+    numbers = json.loads(verdicts[-1]["numbers"])
+    assert (verdicts[-1]["passed"], numbers["differing_rows"]) == (True, {})
+    assert numbers["compared_rows"] > 100
 
 
 def test_status_prints_the_table_again(played_demo: Path) -> None:

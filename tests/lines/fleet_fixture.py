@@ -35,8 +35,8 @@ def fleet_spec(**changes: Any) -> ModelLineSpec:
     return ModelLineSpec.model_validate({**FLEET, **changes})
 
 
-def write_fleet(lake: Lake, days: int = DAYS, changed: str = "") -> None:
-    """Rows of every route each day; `changed` has other values of `x` on its first day."""
+def write_fleet(lake: Lake, days: int = DAYS, changed: str = "", moved: float = 0.0) -> None:
+    """Rows of every route each day; `changed` has other values of `x` on its first day, `moved` is added to all."""
     random = np.random.default_rng(3)
     rows = []
     for key, rule in RULES.items():
@@ -47,8 +47,8 @@ def write_fleet(lake: Lake, days: int = DAYS, changed: str = "") -> None:
         noise = random.normal(size=count)
         for place in range(days * EACH_DAY):
             at = START + timedelta(days=place // EACH_DAY, minutes=place % EACH_DAY)
-            moved = x[place] + (1.0 if key == changed and place < EACH_DAY else 0.0)
-            rows.append((f"{key}-{place}", at, carrier, route, moved, noise[place], late[place]))
+            value = x[place] + moved + (1.0 if key == changed and place < EACH_DAY else 0.0)
+            rows.append((f"{key}-{place}", at, carrier, route, value, noise[place], late[place]))
     for place in range(20):
         at = START + timedelta(days=place)
         rows.append((f"tiny-{place}", at, "ZZ", "a/b", 0.5, 0.0, float(place % 2)))

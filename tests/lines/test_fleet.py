@@ -10,6 +10,7 @@ import pytest
 
 from factory_assets.core.artefacts import UntrustedArtefactError, pack_models
 from factory_assets.lines.fitting import UnknownSegmentError
+from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.training import train_line
@@ -254,3 +255,19 @@ def test_a_decision_on_a_state_that_has_moved_on_promotes_nothing(trained) -> No
     with pytest.raises(PromotionConflictError, match="somebody else decided on it"):
         stores.versions.decide(before, 9, [], NOW, "run")
     assert len(stores.lake.rows(PROMOTIONS)) == count
+
+
+def test_every_scoring_of_a_fleet_is_held_against_training_before_the_next_retrain(trained) -> None:
+    stores, _ = trained
+    compared = []
+    for days in (8, 4):
+        until = NOW - timedelta(days=days)
+        score_days(stores, [until.date()], "UTC", NOW, "run")
+        judged = judge(stores, "skew", NOW, "run")
+        assert judged.passed
+        compared.append(judged.numbers["compared_rows"])
+    assert 0 < compared[0] < compared[1]
+    write_fleet(stores.lake, moved=0.001)
+    judged = judge(stores, "skew", NOW, "run")
+    assert not judged.passed
+    assert list(judged.numbers["differing_rows"]) == ["x"]

@@ -8,16 +8,18 @@ from factory_assets.lines.stores import LineStores
 
 
 def judge_skew(stores: LineStores, now: datetime, run_id: str) -> Judgement:
-    """Sampled rows of the newest training set against the hashes that scoring left of them."""
+    """Sampled rows of every scoring, as a training set would have them now, against the hashes that scoring left of them."""
     spec = stores.spec
     champion = stores.versions.champion(spec.name)
-    table = stores.lake.find(stores.training_sets.name)
-    compared, differing = stores.feature_hashes.compare(table) if table is not None else (0, {})
+    sample = stores.feature_hashes.read_sample()
+    compared, differing = 0, dict[str, int]()
+    if sample.num_rows:
+        compared, differing = stores.feature_hashes.compare(sample, stores.training_sets.read_at(sample, now))
     most = max(differing.values(), default=0)
     skewed = compared > 0 and most > spec.skew.max_share * compared
     named = ", ".join(f"{name} in {count:,}" for name, count in sorted(differing.items(), key=lambda d: (-d[1], d[0]))[:5])
     if not compared:
-        summary = "Not judged: no row of the training set was scored before with its features kept."
+        summary = "Not judged: of no row that was scored with its features kept is the label known."
     elif not differing:
         summary = f"All {compared:,} sampled rows have the features in training that they had when they were scored."
     else:
