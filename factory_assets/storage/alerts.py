@@ -110,12 +110,17 @@ def _deliver(target: str, title: str, text: str) -> bool:
 
 
 class _SilentApprise:
-    """Keeps apprise from logging while it works: its warnings quote the address, and with it the secret."""
+    """Keeps apprise and what it sends through from logging: they quote the address, and with it the secret.
+
+    A webhook's token is a part of its path, which urllib3 logs at DEBUG with every request.
+    """
 
     def __enter__(self) -> None:
-        self._logger = logging.getLogger("apprise")
-        self._before = self._logger.disabled
-        self._logger.disabled = True
+        self._loggers = [logging.getLogger(name) for name in ("apprise", "urllib3.connectionpool")]
+        self._before = [logger.disabled for logger in self._loggers]
+        for logger in self._loggers:
+            logger.disabled = True
 
     def __exit__(self, *_: object) -> None:
-        self._logger.disabled = self._before
+        for logger, disabled in zip(self._loggers, self._before, strict=True):
+            logger.disabled = disabled

@@ -73,7 +73,7 @@ def webhook() -> Iterator[str]:
     Webhook.received.clear()
     Webhook.status = 200
     with serving(HTTPServer(("127.0.0.1", 0), Webhook)) as port:
-        yield f"json://user:{CANARY}@127.0.0.1:{port}/hook"
+        yield f"json://user:{CANARY}@127.0.0.1:{port}/{CANARY}?:key={CANARY}"
 
 
 class Factory:
@@ -233,3 +233,62 @@ def test_a_warning_is_left_out_where_only_errors_are_told(tmp_path: Path, told: 
         factory.judge(False)
         factory.tick()
         assert told == []
+
+
+def fail_segments(factory: Factory, names: list[str]) -> None:
+    """What the check of a fleet reports: one evaluation, with the segments that failed in its metadata."""
+    evaluation = dg.AssetCheckEvaluation(
+        dg.AssetKey("gates"), "no_gate_is_empty", not names, metadata={"failing_segments": names}, description="drifted"
+    )
+    factory.instance.report_runless_asset_event(evaluation)
+
+
+def test_an_incident_of_a_thousand_segments_is_one_message_until_it_is_over(
+    factory: Factory, told: list[dict[str, Any]]
+) -> None:
+    fail_segments(factory, [f"AA~{number}" for number in range(1000)])
+    factory.tick()
+    (message,) = told
+    assert message["title"] == "Factory: 1 new (gates:no_gate_is_empty)"
+    assert "[1,000 segments]: drifted" in message["message"]
+    assert len(message["message"]) < 500
+    fail_segments(factory, [f"UA~{number}" for number in range(900)])
+    factory.tick()
+    assert len(told) == 1
+    fail_segments(factory, [])
+    factory.tick()
+    factory.tick()
+    assert [m["title"] for m in told] == [message["title"], "Factory: 1 over (gates:no_gate_is_empty)"]
+
+
+def test_a_check_that_flaps_is_told_again_after_the_cooldown_only(factory: Factory, told: list[dict[str, Any]]) -> None:
+    for passes in (False, True, False):
+        factory.judge(passes)
+        factory.tick()
+    assert ["new" in m["title"] for m in told] == [True, False]
+    table = Alerts(factory.lake)
+    for message in table.read():  # as if it had been said so much earlier
+        table.write(replace(message, at_utc=message.at_utc - AlertsSpec().cooldown))
+    factory.tick()
+    assert ["new" in m["title"] for m in told] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "json://user:{0}@127.0.0.1:{1}/{0}?key={0}",
+        "mailto://u:{0}@example.org:{1}?smtp=127.0.0.1&to=people@example.org&mode=insecure",
+    ],
+)
+def test_a_target_that_nobody_answers_at_is_no_secret_in_the_log(
+    target: str, factory: Factory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(HTTPServer(("127.0.0.1", 0), Webhook)) as port:
+        pass  # nobody listens there any more
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("FACTORY_ALERT_TARGETS", target.format(CANARY, port))
+    factory.judge(False)
+    said = factory.tick()
+    assert "not taken by every target" in said
+    assert CANARY not in said + caplog.text
+    assert CANARY not in "".join(f"{message}" for message in Alerts(factory.lake).read())

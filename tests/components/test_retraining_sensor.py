@@ -387,3 +387,69 @@ def test_a_run_started_again_from_the_ui_is_started_by_hand(factory: Factory) ->
     again = dg.RunRequest(tags={**request.tags, "dagster/parent_run_id": "x"})
     run = factory.start_run(again, dg.DagsterRunStatus.STARTED)
     assert claimant_of("delay", run, ()).run_key == ""
+
+
+# --- A check of the user's own ---
+
+OWN = dg.AssetCheckKey(["marts", "fct_flight"], "no_gate_is_empty")
+
+
+def with_own_check(factory: Factory, **policy: Any) -> Factory:
+    spec = SPEC.model_copy(update={"retrain": RetrainSpec(cooldown="7d", **policy)})
+    factory.sensor = build_retraining_sensor(spec, own_checks={"no_gate_is_empty": OWN})
+    return factory
+
+
+def judge_own(factory: Factory, passed: bool, **metadata: Any) -> None:
+    factory.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(OWN.asset_key, OWN.name, passed, metadata=metadata, description="gate C7 is empty")
+    )
+
+
+def test_an_own_check_that_failed_is_one_retrain_and_only_a_later_failure_is_another(factory: Factory) -> None:
+    with_own_check(factory, triggers=({"check": "no_gate_is_empty"},))
+    promote(factory.lake, "delay", 1)
+    judge_own(factory, False)
+    request = requested(factory.tick())
+    assert request.tags[CAUSE_TAG] == "no_gate_is_empty"
+    run = factory.start_run(request, dg.DagsterRunStatus.STARTED)
+    factory.resolve(run, "promoted", 2)
+    factory.instance.report_run_failed(run)  # its end; the answer is in the ledger
+    factory.clock.set(NOW + timedelta(days=8))
+    # The verdict is about the model before, whose retrain has answered it.
+    assert isinstance(factory.tick(), str)
+    judge_own(factory, False)
+    write_features(factory, NOW + timedelta(days=8))
+    assert requested(factory.tick()).run_key != request.run_key
+
+
+def test_an_own_check_that_passes_again_asks_for_nothing(factory: Factory) -> None:
+    with_own_check(factory, triggers=({"check": "no_gate_is_empty"},))
+    promote(factory.lake, "delay", 1)
+    judge_own(factory, False)
+    judge_own(factory, True)
+    assert factory.tick() == "No check that starts a retrain is failing."
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"triggers": ({"check": "no_gate_is_empty", "when": "feature_drift"},)},
+        {"triggers": ({"check": "no_gate_is_empty", "action": "alert_only"},)},
+        {"triggers": ({"check": "no_gate_is_empty"},), "confirm": 2},
+        {"triggers": ("model_age",)},
+    ],
+    ids=["only with drift", "only told", "not confirmed", "not named"],
+)
+def test_each_key_of_a_rule_with_an_own_check_changes_what_happens(policy: dict[str, Any], factory: Factory) -> None:
+    with_own_check(factory, **policy)
+    promote(factory.lake, "delay", 1)
+    judge_own(factory, False)
+    assert isinstance(factory.tick(), str)
+    factory.judge("feature_drift", False, 1)
+    assert isinstance(factory.tick(), dg.RunRequest) == ("when" in policy["triggers"][0])
+
+
+def write_features(factory: Factory, newest: datetime) -> None:
+    rows = pa.table({"flight_id": [1], "departs_at": pa.array([newest], UTC_TIMESTAMP)})
+    factory.lake.replace(TableSpec("features/feat_flight", rows.schema, ("flight_id",)), rows)
