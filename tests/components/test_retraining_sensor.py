@@ -391,7 +391,7 @@ def test_a_run_started_again_from_the_ui_is_started_by_hand(factory: Factory) ->
 
 # --- A check of the user's own ---
 
-OWN = dg.AssetCheckKey(["marts", "fct_flight"], "no_gate_is_empty")
+OWN = dg.AssetCheckKey(dg.AssetKey(["marts", "fct_flight"]), "no_gate_is_empty")
 
 
 def with_own_check(factory: Factory, **policy: Any) -> Factory:

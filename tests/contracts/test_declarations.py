@@ -44,6 +44,13 @@ def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
         ({"validation": {"metric": "auc"}}, ["validation.metric", "'auc' is not a metric"]),
         ({"validation": {"holdout": "fortnight"}}, ["validation.holdout", "span of time", "14d"]),
         ({"retrain": {"triggers": ["feature_freshness"]}}, ["retrain.triggers", "'feature_freshness'"]),
+        (
+            {"retrain": {"triggers": [{"check": "quality"}]}},
+            ["triggers.0.check", "'quality' is a trigger", "without `check:`"],
+        ),
+        ({"retrain": {"triggers": [{"action": "alert_only"}]}}, ["triggers.0", "needs `when` or `check`"]),
+        ({"retrain": {"triggers": ["no_gate_is_empty"]}}, ["is not a trigger", "a rule with the key `check`"]),
+        ({"freshness": {"predictions_by": "6 am"}}, ["freshness.predictions_by", "not a time of day", "06:00"]),
         ({"promote_when": {"at_most": 0.1}}, ["at_most", "use at_least"]),
         ({"drift": {"threshold": "high"}}, ["drift.threshold", "'high'"]),
         ({"entity": []}, ["entity"]),
