@@ -26,6 +26,7 @@ from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
 from factory_assets.storage.dbt_runs import DbtOutcome, DbtParseError, DbtRuns
+from factory_assets.storage.time_travel import Pin, TimeTravelError, declared_pins
 from factory_assets.storage.training_sets import FEATURES_SCHEMA
 
 _TABLES = ("model", "snapshot", "seed")
@@ -52,8 +53,8 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
         if not (project / "dbt_project.yml").is_file():
             return [Problem(file, 1, "path", f"{project} has no dbt_project.yml: write the folder of the dbt project")]
         try:
-            build_runs(project).read_manifest()
-        except DbtParseError as error:
+            tuple(declared_pins(build_runs(project).read_manifest()))
+        except (DbtParseError, TimeTravelError) as error:
             return [Problem(file, 1, "path", str(error))]
         return []
 
@@ -86,6 +87,20 @@ def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tup
     projects = context.component_tree.get_all_components(of_type=DbtProject)
     manifests = [project.manifest(context.project_root) for project in projects if not project.problems]
     return tuple(sorted({name for manifest in manifests for name in upstream_sources(manifest, models)}))
+
+
+def find_pins(context: dg.ComponentLoadContext) -> dict[str, Pin]:
+    """The tables that the declared dbt projects pin to a version or an instant.
+
+    Raises:
+        LookupError: A project is broken, so that its pins are not known.
+    """
+    projects = context.component_tree.get_all_components(of_type=DbtProject)
+    broken = [str(problem) for project in projects for problem in project.problems]
+    if broken:
+        raise LookupError("a dbt project does not load, so the versions that it pins are not known: " + "; ".join(broken))
+    manifests = [project.manifest(context.project_root) for project in projects]
+    return {table: pin for manifest in manifests for table, pin in declared_pins(manifest)}
 
 
 class FactoryTranslator(DagsterDbtTranslator):

@@ -1,11 +1,12 @@
 """The Maintenance component: one asset whose daily run compacts, checkpoints and vacuums the tables of the lake."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from factory_assets.components.calendar import find_calendar
+from factory_assets.components.dbt_project import find_pins
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line import ModelLine
 from factory_assets.components.naming import (
@@ -19,6 +20,7 @@ from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.upkeep import care_for_lake
 from factory_assets.resources import LakeResource
+from factory_assets.storage.time_travel import Pin
 
 
 class Maintenance(DeclaredComponent[MaintenanceSpec]):
@@ -45,15 +47,23 @@ class Maintenance(DeclaredComponent[MaintenanceSpec]):
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="One round of care a day.",
         )
-        return dg.Definitions(assets=[_build_asset(self.spec, lines)], jobs=[job], schedules=[schedule])
+        # Load goes on without the pins; the round does not.
+        try:
+            pins: Mapping[str, Pin] | str = find_pins(context)
+        except LookupError as error:
+            pins = str(error)
+        return dg.Definitions(assets=[_build_asset(self.spec, lines, pins)], jobs=[job], schedules=[schedule])
 
 
-def _build_asset(spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> dg.AssetsDefinition:
+def _build_asset(
+    spec: MaintenanceSpec, lines: Sequence[ModelLineSpec], pins: Mapping[str, Pin] | str
+) -> dg.AssetsDefinition:
     @dg.asset(
         key=maintenance_key(),
         description=(
             "One round of care for the tables of the lake: small files put together, a checkpoint of the log, and files "
-            "that no version needs any more deleted. What a champion, or the one before it, learnt from stays readable."
+            "that no version needs any more deleted. What a champion, or the one before it, learnt from stays readable, and "
+            "so does what the dbt project pins."
         ),
         group_name=UPKEEP_GROUP,
         kinds={"delta"},
@@ -61,7 +71,11 @@ def _build_asset(spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> dg.As
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=spec.retention),
     )
     def maintenance(lake: LakeResource) -> dg.MaterializeResult[Any]:
-        cared = care_for_lake(lake.open(), spec, lines)
+        if isinstance(pins, str):
+            raise dg.Failure(
+                f"{pins}: nothing was deleted; mend the project, and the next round goes on", allow_retries=False
+            )
+        cared = care_for_lake(lake.open(), spec, lines, pins)
         problems = [f"{care.table}: {care.problem}" for care in cared if care.problem]
         if problems:
             raise dg.Failure("tables that could not be cared for:\n" + "\n".join(problems), _describe(cared), False)

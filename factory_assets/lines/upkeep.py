@@ -2,11 +2,13 @@
 
 Live are the champions, and those that they could be rolled back to: the ones before them, and every replaced one until it
 is told whether its replacement paid. What they learnt from has to stay readable. So have the
-versions of dbt's tables that belong together, which may be old while a test fails, and what a held stage stands on.
+versions of dbt's tables that belong together, which may be old while a test fails, what a held stage stands on, and what the
+dbt project pins.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from factory_assets.storage.delta import Lake
 from factory_assets.storage.maintenance import maintain_table
 from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
 from factory_assets.storage.publishes import Publishes
+from factory_assets.storage.time_travel import Pin, Pins, TimeTravelError
 from factory_assets.storage.training_sets import FEATURES_SCHEMA, MARTS_SCHEMA, read_input_names, training_set_name
 
 _LIVE_MODELS = """
@@ -39,19 +42,32 @@ _LIVE_MODELS = """
 _REPLACED = pa.schema([("line", pa.string()), ("segment", pa.string()), ("version", pa.int64())])
 
 
-def care_for_lake(lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSpec]) -> list[TableCare]:
+def care_for_lake(
+    lake: Lake, spec: MaintenanceSpec, lines: Sequence[ModelLineSpec], pins: Mapping[str, Pin] = MappingProxyType({})
+) -> list[TableCare]:
     """One round over every declared table; what is needed is asked before anything is deleted.
 
     A table whose publish was interrupted is left to a later round: until the next build finishes it, no log names its files.
+    One whose pin (of `pins`, by table) names no version that is there is left alone as well, and said to be.
     """
     needed = find_needed_versions(lake, lines)
     publishes = Publishes.read(lake)
     interrupted, held = ({record.table_name for record in found} for found in (publishes.pending, publishes.held))
     return [
-        maintain_table(lake, table, spec, needed.get(table, frozenset()), keeps_unlogged=table in held)
+        _care_for(lake, table, spec, needed.get(table, set()), Pins(pins), keeps_unlogged=table in held)
         for table in lake.files.table_names()
         if spec.covers(table) and table not in interrupted
     ]
+
+
+def _care_for(
+    lake: Lake, table: str, spec: MaintenanceSpec, needed: set[int], pins: Pins, keeps_unlogged: bool
+) -> TableCare:
+    try:
+        pinned = pins.find(lake, lake.pin(table))
+    except TimeTravelError as error:
+        return TableCare(table, problem=f"left alone, since the dbt project pins it: {error}")
+    return maintain_table(lake, table, spec, needed | ({pinned.version} if pinned else set()), keeps_unlogged)
 
 
 def find_needed_versions(lake: Lake, lines: Iterable[ModelLineSpec]) -> dict[str, set[int]]:

@@ -22,7 +22,7 @@ from factory_assets.storage.dbt_pins import read_as_of, read_pins
 from factory_assets.storage.delta import Lake, PinnedTable
 from factory_assets.storage.object_stores import parse_place, register_store
 from factory_assets.storage.sandboxes import find_sandbox
-from factory_assets.storage.snapshots import FileSet, UnreadableTableError, select_files_sql, select_sql
+from factory_assets.storage.snapshots import FileSet, UnreadableTableError, duckdb_type, select_files_sql, select_sql
 from factory_assets.storage.sql import literal, quote_identifier
 from factory_assets.storage.time_travel import Pins, TimeTravelError
 
@@ -196,5 +196,13 @@ def _drop_everything(cursor: duckdb.DuckDBPyConnection) -> None:
 
 
 def _failing_select(fields: Iterable[Field], message: str) -> str:
-    columns = (f"CAST(error({literal(message)}) AS VARCHAR) AS {quote_identifier(f.name)}" for f in fields)
+    # With the types that the columns have, so that a query which calculates with them gets as far as this message.
+    columns = (f"CAST(error({literal(message)}) AS {_shown_type(f)}) AS {quote_identifier(f.name)}" for f in fields)
     return f"SELECT {', '.join(columns)}"
+
+
+def _shown_type(field: Field) -> str:
+    try:
+        return duckdb_type(field)
+    except TypeError:
+        return "VARCHAR"

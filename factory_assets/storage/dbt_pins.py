@@ -14,12 +14,11 @@ from dbt.adapters.factory import get_adapter_by_type
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from factory_assets.storage.time_travel import Pin, Pins, TimeTravelError, read_instant
+from factory_assets.storage.time_travel import META_KEY, Pin, Pins, TimeTravelError, read_instant
 
 # Neither is typed by dbt.
 _find_adapter: Callable[[str], Any] = get_adapter_by_type
 _find_flags: Callable[[], Any] = get_flags
-_META_KEY = "delta"
 
 
 def read_as_of() -> datetime | None:
@@ -56,7 +55,7 @@ def _declared() -> Iterator[tuple[str, Any, str]]:
     manifest = _find_adapter("duckdb").get_macro_resolver()
     nodes = [*getattr(manifest, "sources", {}).values(), *getattr(manifest, "nodes", {}).values()]
     for node in nodes:
-        pin = (getattr(node.config, "meta", None) or {}).get(_META_KEY)
+        pin = (getattr(node.config, "meta", None) or {}).get(META_KEY)
         if pin is not None:
             yield f"{node.schema}/{node.identifier}", pin, f"{node.original_file_path}: {node.name}: config.meta.delta"
 

@@ -89,9 +89,9 @@ class Publishes:
     pinned: PinnedTable | None
 
     @classmethod
-    def read(cls, lake: Lake) -> "Publishes":
-        """The state as it is now."""
-        pinned = lake.find(_SPEC.name)
+    def read(cls, lake: Lake, version: int | None = None) -> "Publishes":
+        """The state as it is now, or as it was at a version; only the newest can be written on."""
+        pinned = lake.find(_SPEC.name, version)
         rows = [] if pinned is None else lake.query("select * from t", t=pinned).to_pylist()
         return cls(lake, {row["table_name"]: TableRecord(**row) for row in rows}, pinned)
 

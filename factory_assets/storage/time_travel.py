@@ -1,17 +1,23 @@
 """Which version of a table is meant: one by its number, or what stood there at an instant.
 
-The instant of a commit is what its writer noted as factory time, so that a replayed history can be asked by its own days;
-otherwise it is the time of the commit itself.
+Tables that dbt makes are meant as the last run left them that was completed at the instant, so that one instant is one
+run's truth, as it was for readers then. Other tables are asked by their own history. The instant of a commit is what its
+writer noted as factory time, so that a replayed history can be asked by its own days; otherwise it is the time of the
+commit itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
+import duckdb
 from deltalake.exceptions import DeltaError
 
-from factory_assets.storage.delta import FACTORY_TIME, Lake, PinnedTable
+from factory_assets.storage.delta import FACTORY_TIME, PUBLISHES, Lake, PinnedTable
+from factory_assets.storage.publishes import Publishes
+
+META_KEY = "delta"
 
 
 class TimeTravelError(Exception):
@@ -53,6 +59,7 @@ class Pins:
     tables: Mapping[str, Pin] = field(default_factory=dict)
     as_of: datetime | None = None
     is_invocations: bool = False
+    _sets: dict[tuple[str, datetime], Mapping[str, int]] = field(default_factory=dict, compare=False)
 
     def find(self, lake: Lake, newest: PinnedTable) -> PinnedTable | None:
         """The table at its pin; None when nothing was said of it.
@@ -63,7 +70,13 @@ class Pins:
         pin = self.tables.get(newest.name) or (Pin(as_of=self.as_of) if self.as_of else None)
         if pin is None:
             return None
-        return _find_version(lake, newest, pin.version) if pin.as_of is None else find_as_of(lake, newest, pin.as_of)
+        if pin.as_of is None:
+            return _find_version(lake, newest, pin.version)
+        key = (lake.root, pin.as_of)
+        if key not in self._sets:
+            self._sets[key] = read_completed_at(lake, pin.as_of)
+        published = self._sets[key].get(newest.name)
+        return find_as_of(lake, newest, pin.as_of) if published is None else _find_version(lake, newest, published)
 
 
 def read_instant(value: Any, where: str) -> datetime:
@@ -84,14 +97,47 @@ def read_instant(value: Any, where: str) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+def read_completed_at(lake: Lake, instant: datetime) -> Mapping[str, int]:
+    """The version of each table that dbt makes after the last run that was completed at `instant`, or before.
+
+    Raises:
+        TimeTravelError: The record of that instant is no longer kept.
+    """
+    record = lake.find(PUBLISHES)
+    versions = [] if record is None else [version for version, at in _commits(record) if at <= instant]
+    if not versions:
+        return {}
+    try:
+        return Publishes.read(lake, max(versions)).versions
+    except (DeltaError, duckdb.Error) as error:
+        raise TimeTravelError(
+            f"which tables belonged together at {instant.isoformat()} is no longer kept: version {max(versions)} of "
+            f"{PUBLISHES} cannot be read; pin the tables by their versions, or list {PUBLISHES} with the versions that have "
+            f"to stay under `keep` of the maintenance ({error})"
+        ) from error
+
+
+def declared_pins(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Pin]]:
+    """The tables that a dbt project pins by `meta`, as its manifest.json says.
+
+    Raises:
+        TimeTravelError: A pin is not written as one.
+    """
+    for node in [*manifest.get("sources", {}).values(), *manifest.get("nodes", {}).values()]:
+        value = ((node.get("config") or {}).get("meta") or {}).get(META_KEY)
+        if value is not None:
+            name = node.get("identifier") or node.get("alias") or node["name"]
+            where = f"{node['original_file_path']}: {node['name']}: config.meta.{META_KEY}"
+            yield f"{node['schema']}/{name}", Pin.read(value, where)
+
+
 def find_as_of(lake: Lake, newest: PinnedTable, instant: datetime) -> PinnedTable:
-    """The last version that was written at `instant` or before.
+    """The last version of its own history that was written at `instant` or before.
 
     Raises:
         TimeTravelError: The table's first commit is later.
     """
-    commits = newest.handle.history()
-    written = [(int(commit["version"]), _instant_of(commit)) for commit in commits]
+    written = _commits(newest)
     versions = [version for version, at in written if at <= instant]
     if not versions:
         first = min(at for _, at in written)
@@ -110,6 +156,10 @@ def _find_version(lake: Lake, newest: PinnedTable, version: int | None) -> Pinne
         raise TimeTravelError(
             f"table {newest.name} has no version {version} that can be read: its newest is {newest.version} ({error})"
         ) from error
+
+
+def _commits(table: PinnedTable) -> list[tuple[int, datetime]]:
+    return [(int(commit["version"]), _instant_of(commit)) for commit in table.handle.history()]
 
 
 def _instant_of(commit: Mapping[str, Any]) -> datetime:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from factory_assets.cli import app
-from factory_assets.storage.delta import FACTORY_TIME, Lake, TableSpec
+from factory_assets.storage.delta import FACTORY_TIME, PUBLISHES, Lake, TableSpec
 from factory_assets.storage.sandboxes import SandboxError, find_sandbox, list_sandboxes
 from factory_assets.storage.time_travel import Pin, TimeTravelError
 from tests.bronze_fixture import DBT_PROJECT, PARTITIONED, complaints, read_raw, run_dbt
@@ -167,6 +167,51 @@ def test_an_instant_is_the_newest_version_at_that_time(as_of: str, expected: int
     (box,) = list_sandboxes(lake, "ada")
     assert values(box.lake, "marts/first") == [expected]
     assert values(lake, "marts/first") == [2]
+
+
+def test_an_instant_is_one_completed_run_and_never_a_half_published_one(sandbox: Sandbox, lake: Lake) -> None:
+    """`first` went on to 7 while `second`, which its test holds, stayed at 2: no instant shows the one beside the other."""
+    completed = newest_instant(lake, PUBLISHES)
+    write_events(lake, 7, FIRST_OF_MAY + timedelta(days=7))
+    failing = {"columns": [{"name": "n", "data_tests": [{"accepted_values": {"arguments": {"values": [20]}}}]}]}
+    sandbox.model("second", "select n * 10 as n from {{ ref('first') }}", failing)
+    assert "failed: accepted_values" in sandbox.run_badly("build")
+    half = newest_instant(lake, PUBLISHES)
+    assert (values(lake, "marts/first"), values(lake, "marts/second")) == ([7], [20])
+    sandbox.model("second", "select n * 10 as n from {{ ref('first') }}")
+    sandbox.run_well("build")
+    whole = newest_instant(lake, PUBLISHES)
+    both = "select f.n, s.n as tenfold from {{ ref('first') }} as f cross join {{ ref('second') }} as s"
+    sandbox.model("both", both)
+    for instant, expected in ((completed, (2, 20)), (half, (2, 20)), (whole, (7, 70))):
+        dev(sandbox, "build", "--select", "both", as_of=instant.isoformat())
+        rebuilt = find_sandbox(lake, "ada", instant)
+        assert [tuple(row.values()) for row in rows_of(rebuilt, "marts/both")] == [expected]
+        # A pin of one table to an instant means the same.
+        dev(sandbox, "build", "--select", "both", pins={"marts/first": instant.isoformat(), "marts/second": {"version": 0}})
+        assert rows_of(find_sandbox(lake, "ada"), "marts/both")[0]["n"] == expected[0]
+
+
+def newest_instant(lake: Lake, table: str) -> datetime:
+    """When the newest commit of a table was made, to the millisecond that the log keeps."""
+    return datetime.fromtimestamp(lake.pin(table).handle.history(1)[0]["timestamp"] / 1000, tz=UTC)
+
+
+def rows_of(lake: Lake, table: str) -> list[dict[str, object]]:
+    return lake.query("select * from t order by all", t=lake.pin(table)).to_pylist()
+
+
+def test_an_instant_whose_record_is_gone_says_so(sandbox: Sandbox, lake: Lake) -> None:
+    instant = newest_instant(lake, PUBLISHES)
+    write_events(lake, 7, FIRST_OF_MAY + timedelta(days=7))
+    sandbox.run_well("build")
+    record = lake.pin(PUBLISHES)
+    for file in Path(lake.uri(PUBLISHES)).glob("*.parquet"):
+        if file.name not in {Path(uri).name for uri in record.handle.file_uris()}:
+            file.unlink()
+    variables = json.dumps({"as_of": instant.isoformat()})
+    said = sandbox.run_badly("build", "--select", "second", "--target", "dev", "--vars", variables)
+    assert f"which tables belonged together at {instant.isoformat()} is no longer kept" in said
 
 
 def test_an_instant_before_the_table_is_told_from_both_ends(sandbox: Sandbox, lake: Lake) -> None:

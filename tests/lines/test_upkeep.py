@@ -1,7 +1,8 @@
 """The upkeep of the lake never drops what a champion, or the one it could be rolled back to, learnt from."""
 
+import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from factory_assets.contracts.paybacks import Payback, Replacement
 from factory_assets.core.paybacks import leave_undecided
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
+from factory_assets.storage.publishes import Publishes
+from factory_assets.storage.time_travel import Pin
 from tests.aged_tables import age_table
 from tests.lines.conftest import NOW, SPEC, write_things
 from tests.recorded import build_version, decide
@@ -124,3 +127,53 @@ def test_inputs_that_cannot_be_named_stop_the_round_before_anything_is_deleted(
     assert find_needed_versions(stores.lake, [SPEC])
     with pytest.raises(LookupError, match="'delay' has a champion and no declaration"):
         care_for_lake(stores.lake, SHORT, [])
+
+
+def test_what_the_dbt_project_pins_outlives_the_retention(three_cycles: tuple[Any, list[ModelVersion]]) -> None:
+    stores, (first, *_) = three_cycles
+    pinned = {"features/feat_thing": Pin(version=first.feature_set_version)}
+    before = rows(stores, "features/feat_thing", first.feature_set_version)
+    cared = {care.table: care for care in care_for_lake(stores.lake, SHORT, [SPEC], pinned)}
+    assert {care.problem for care in cared.values()} == {None}
+    assert first.feature_set_version in cared["features/feat_thing"].kept_versions
+    assert rows(stores, "features/feat_thing", first.feature_set_version) == before
+
+
+@pytest.mark.parametrize(
+    ("pin", "said"),
+    [(Pin(version=99), "has no version 99"), (Pin(as_of=datetime(1999, 1, 1, tzinfo=UTC)), "did not exist at 1999-01-01")],
+)
+def test_a_table_whose_pin_names_nothing_is_left_alone_and_said_to_be(
+    pin: Pin, said: str, three_cycles: tuple[Any, list[ModelVersion]]
+) -> None:
+    stores, _ = three_cycles
+    files = sorted(Path(stores.lake.uri("features/feat_thing")).rglob("*"))
+    cared = {care.table: care for care in care_for_lake(stores.lake, SHORT, [SPEC], {"features/feat_thing": pin})}
+    assert said in str(cared.pop("features/feat_thing").problem)
+    assert {care.problem for care in cared.values()} == {None}
+    assert any(care.files_freed for care in cared.values())
+    assert sorted(Path(stores.lake.uri("features/feat_thing")).rglob("*")) == files
+
+
+def test_a_table_whose_publish_was_interrupted_is_left_to_a_later_round(
+    three_cycles: tuple[Any, list[ModelVersion]],
+) -> None:
+    """No log names the files that are on their way, and a round in full would take them for a killed writer's."""
+    stores, _ = three_cycles
+    place = Path(stores.lake.uri("features/feat_thing"))
+    staged = place / "staged" / "abc" / "part-0.parquet"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(b"rows to come")
+    os.utime(staged, (0, 0))
+    journal = Publishes.read(stores.lake)
+    begun = replace(journal.record("features/feat_thing"), pending_run_id="r", pending_stage="abc", pending_version=9)
+    journal = journal.write([begun])
+    files = sorted(place.rglob("*"))
+    cared = [care.table for care in care_for_lake(stores.lake, SHORT, [SPEC])]
+    assert "features/feat_thing" not in cared
+    assert "marts/fct_thing" in cared
+    assert sorted(place.rglob("*")) == files
+    journal.write([begun.without_pending()])
+    cared = [care.table for care in care_for_lake(stores.lake, SHORT, [SPEC])]
+    assert "features/feat_thing" in cared
+    assert not staged.exists()
