@@ -4,6 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 
+# No public name; a test says when they have gone, and without them only time is lost.
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+
 from factory_assets.components.tree import TolerantTree
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
@@ -18,7 +23,7 @@ def defs() -> dg.Definitions:
 
 def build_definitions(package: Path, settings: FactorySettings) -> dg.Definitions:
     """Everything declared in `package`/defs. Loads offline: nothing connects, reads a table or logs in."""
-    ease_sqlite()
+    ease_sqlite(sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
     declared = TolerantTree.for_project(package).build_all()
     bound = dg.Definitions(resources=build_resources(settings), executor=dg.in_process_executor)
     return dg.Definitions.merge(declared, bound)

@@ -21,7 +21,7 @@ from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.lineage import upstream_sources
+from factory_assets.core.lineage import attach_tests, upstream_sources
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
@@ -75,7 +75,7 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
-        manifest = runs.read_manifest()
+        manifest = attach_tests(runs.read_manifest())
         declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
         specs = [component.spec for component in declared if not component.problems]
         late = features_policies(spec for spec in specs if isinstance(spec, ModelLineSpec))

@@ -53,7 +53,7 @@ class MaintenanceSpec(BaseModel):
     )
     keep: dict[TablePattern, tuple[int, ...]] = Field(
         default_factory=dict,
-        description="Versions that stay readable for ever, such as one that a dbt source is pinned to.",
+        description="Versions that stay readable for ever. Those that the dbt project pins by `meta` need no mention.",
     )
 
     @field_validator("at")

@@ -1,6 +1,6 @@
-"""What lies upstream of a dbt model, by dbt's manifest."""
+"""What lies upstream of a dbt model, and which table a test is of, by dbt's manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -16,11 +16,53 @@ def upstream_sources(manifest: Mapping[str, Any], models: Sequence[str]) -> tupl
     ('gates',)
     """
     wanted = set(models)
-    waiting = [key for key, node in manifest["nodes"].items() if node["name"] in wanted and key.startswith("model.")]
+    start = [key for key, node in manifest["nodes"].items() if node["name"] in wanted and key.startswith("model.")]
+    return tuple(
+        sorted(manifest["sources"][key]["name"] for key in _upstream(manifest, start) if key in manifest["sources"])
+    )
+
+
+def attach_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with each test that belongs to no table by itself attached to one of the tables that it reads.
+
+    Such a test is a singular one over several tables. It gets the one that is built last, as far as they build on each
+    other, and otherwise the first by name; never a source, if it reads anything else. What the test's own
+    `meta.dagster.ref` says goes before that.
+
+    >>> manifest = {
+    ...     "nodes": {
+    ...         "test.p.agree": {"depends_on": {"nodes": ["source.p.b.raw", "model.p.stg", "model.p.feat"]}},
+    ...         "model.p.stg": {},
+    ...         "model.p.feat": {},
+    ...     },
+    ...     "sources": {"source.p.b.raw": {}},
+    ...     "parent_map": {"model.p.feat": ["model.p.stg"], "model.p.stg": ["source.p.b.raw"]},
+    ... }
+    >>> attach_tests(manifest)["nodes"]["test.p.agree"]["attached_node"]
+    'model.p.feat'
+    """
+    nodes = dict(manifest["nodes"])
+    for key, node in nodes.items():
+        reads = (
+            sorted(node["depends_on"]["nodes"], key=lambda name: (name.startswith("source."), name)) if _is_test(key) else []
+        )
+        if len(reads) > 1 and not node.get("attached_node"):
+            depth = {name: len(_upstream(manifest, [name]) & set(reads)) for name in reads}
+            nodes[key] = {**node, "attached_node": max(reads, key=lambda name: depth[name])}
+    return {**manifest, "nodes": nodes}
+
+
+def _is_test(key: str) -> bool:
+    return key.startswith("test.")
+
+
+def _upstream(manifest: Mapping[str, Any], start: Iterable[str]) -> set[str]:
+    """Everything that `start` is built from, and itself."""
+    waiting = list(start)
     seen: set[str] = set()
     while waiting:
         key = waiting.pop()
         if key not in seen:
             seen.add(key)
             waiting += manifest["parent_map"].get(key, ())
-    return tuple(sorted(manifest["sources"][key]["name"] for key in seen if key in manifest["sources"]))
+    return seen

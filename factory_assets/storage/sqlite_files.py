@@ -5,6 +5,9 @@ log into the database and syncs both to disk, and each commit syncs the log: fou
 one idle connection a file stays open, so that the log is folded in when it has grown, and commits no longer wait
 (`synchronous = normal`).
 
+It also makes an engine of SQLAlchemy's for each connection, and throws the compiled statements away with it, so that each is
+compiled anew. Here there is one engine for a file's address; it holds no connection.
+
 What is committed outlives the process, however it ends. A power cut may take the last commits, and never damages the file:
 the same as for Delta commits, which are not synced either.
 """
@@ -13,10 +16,14 @@ import os
 import sqlite3
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
 
 # Dagster keeps a file for each run; only those of the newest runs are written.
 MOST_FILES = 8
@@ -58,7 +65,26 @@ class HeldFiles:
 files = HeldFiles()
 
 
-def ease_sqlite() -> None:
-    """Does so for every SQLite connection that SQLAlchemy opens in this process from now on."""
+def ease_sqlite(*storages: ModuleType) -> None:
+    """Does so for every SQLite connection that SQLAlchemy opens in this process from now on.
+
+    `storages` are modules that make an engine for each connection by the name `create_engine`; they get theirs from
+    `find_engine`. One that no longer has that name is left as it is.
+    """
     if not event.contains(Engine, "connect", files.ease):
         event.listen(Engine, "connect", files.ease)
+    for storage in storages:
+        if getattr(storage, "create_engine", None) is create_engine:
+            storage.create_engine = find_engine  # type: ignore[attr-defined]
+
+
+def find_engine(url: str, poolclass: Any = None, connect_args: Mapping[str, Any] | None = None, **more: Any) -> Engine:
+    """The engine of an address: one for all who ask for it without a pool, as it then holds no connection of its own."""
+    if poolclass is not NullPool or more:
+        return create_engine(url, poolclass=poolclass, connect_args=dict(connect_args or {}), **more)
+    return _shared_engine(url, tuple(sorted((connect_args or {}).items())))
+
+
+@lru_cache(maxsize=4 * MOST_FILES)
+def _shared_engine(url: str, connect_args: tuple[tuple[str, Any], ...]) -> Engine:
+    return create_engine(url, poolclass=NullPool, connect_args=dict(connect_args))

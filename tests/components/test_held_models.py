@@ -70,6 +70,11 @@ def test_a_held_model_is_failed_and_never_materialized(materialize: Any, capsys:
     assert 'dbt show --inline "select * from marts.held__child"' in said
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
     assert checks["unique_suspect_k"] is False
+    # The test over two tables is a check of the one that is built from the other.
+    assert checks["no_overlap"] is False
+    (overlap,) = (e for e in result.get_asset_check_evaluations() if e.check_name == "no_overlap")
+    assert overlap.asset_key == table_key("marts", "other")
+    assert overlap.severity == dg.AssetCheckSeverity.ERROR
     assert small.rows("marts/suspect") == small.rows("marts/child") == [(1,)]
     assert small.rows("marts/free") == [(200,), (200,)]
     for name in ("suspect", "child"):
@@ -79,5 +84,6 @@ def test_a_held_model_is_failed_and_never_materialized(materialize: Any, capsys:
     small.write_source("events", _events(2))
     repaired = run()
     assert repaired.success
+    assert {e.check_name: e.passed for e in repaired.get_asset_check_evaluations()} == dict.fromkeys(checks, True)
     assert _materialized(repaired) == {f"marts/{name}" for name in MODELS}
     assert small.rows("marts/child") == [(2,)]

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pyarrow as pa
 import pytest
+import yaml
 from deltalake import write_deltalake
 from pydantic import ValidationError
 
@@ -13,6 +15,7 @@ from factory_assets.components.naming import DBT_POOL, MAINTENANCE_JOB, MAINTENA
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.storage.delta import Lake
 from tests.aged_tables import age_table
+from tests.dbt.conftest import make_sandbox
 
 
 def run(sandbox: Any, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
@@ -83,6 +86,39 @@ def test_a_table_that_cannot_be_cared_for_fails_the_run_by_name_after_the_others
     assert "ops/few: " in failure.user_failure_data.description
     assert "gone" in failure.user_failure_data.description
     assert len(lake.pin("marts/many").handle.file_uris()) == 1
+
+
+def test_what_the_dbt_project_pins_is_kept_until_the_pin_is_dropped(sandbox: Any, lake: Lake) -> None:
+    small = make_sandbox(sandbox.root / "small")
+    pins = [{"name": "many", "config": {"meta": {"delta": {"version": 3}}}}]
+    source = {"name": "marts", "schema": "marts", "tables": pins}
+    (small.project / "models" / "pinned.yml").write_text(yaml.safe_dump({"version": 2, "sources": [source]}))
+    sandbox.declare("dbt", "DbtProject", {"path": "small/project"})
+    sandbox.declare("maintenance", "Maintenance", {"retention": "1d"})
+    run(sandbox)
+    age_table_without_checkpoint(lake)
+    (event,) = run(sandbox).asset_materializations_for_node("lake__maintenance")
+    (kept,) = (row.data["versions kept"] for row in event.metadata["care"].records if row.data["table"] == "marts/many")
+    assert kept == "3"
+    assert len(lake.query("select * from t", t=lake.pin("marts/many", 3))) == 4
+    (small.project / "models" / "pinned.yml").unlink()
+    age_table_without_checkpoint(lake)
+    run(sandbox)
+    with pytest.raises(duckdb.IOException, match="No files found"):
+        lake.query("select * from t", t=lake.pin("marts/many", 3))
+
+
+def test_a_project_whose_pins_are_not_known_stops_the_round_before_anything_is_deleted(sandbox: Any, lake: Lake) -> None:
+    small = make_sandbox(sandbox.root / "small")
+    (small.project / "models" / "broken.sql").write_text("{{ not closed")
+    sandbox.declare("dbt", "DbtProject", {"path": "small/project"})
+    sandbox.declare("maintenance", "Maintenance", {"retention": "1d"})
+    result = run(sandbox, raise_on_error=False)
+    assert not result.success
+    (failure,) = result.get_step_failure_events()
+    said = str(failure.step_failure_data.error_display_string)
+    assert "a dbt project does not load, so the versions that it pins are not known" in said
+    assert lake.pin("marts/many").version == 8
 
 
 def test_the_round_is_daily_in_the_calendars_zone_and_never_beside_a_dbt_build(sandbox: Any) -> None:

@@ -3,12 +3,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import dagster as dg
 import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
+import factory_assets
+from factory_assets.definitions import build_definitions
+from factory_assets.settings import FactorySettings
 from factory_assets.storage import sqlite_files
 from factory_assets.storage.sqlite_files import HeldFiles
 
@@ -97,3 +103,31 @@ def test_a_forked_child_opens_its_own_and_leaves_the_parents_alone(files: HeldFi
     assert child.exitcode == 0
     write_row(tmp_path / "a.db")
     assert count_rows(tmp_path / "a.db") == 3
+
+
+def test_dagsters_storages_share_the_engine_of_an_address_and_read_what_they_wrote(tmp_path: Path) -> None:
+    build_definitions(Path(factory_assets.__file__).parent / "no_declarations", FactorySettings(data_dir=tmp_path / "data"))
+    made: list[str] = []
+
+    def count(url: str, **options: Any) -> Engine:
+        made.append(url)
+        return create_engine(url, **options)
+
+    sqlite_files._shared_engine.cache_clear()
+    with patch.object(sqlite_files, "create_engine", count), dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for number in range(3):
+            instance.report_runless_asset_event(dg.AssetMaterialization("a", metadata={"number": number}))
+        event = instance.get_latest_materialization_event(dg.AssetKey("a"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata["number"].value == 2
+    assert made
+    assert len(set(made)) == len(made)
+
+
+def test_only_an_engine_that_holds_no_connection_is_shared(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    assert sqlite_files.find_engine(url, poolclass=NullPool) is sqlite_files.find_engine(url, poolclass=NullPool)
+    waiting = sqlite_files.find_engine(url, poolclass=NullPool, connect_args={"timeout": 5})
+    assert waiting is not sqlite_files.find_engine(url, poolclass=NullPool)
+    assert sqlite_files.find_engine(url) is not sqlite_files.find_engine(url)
