@@ -65,11 +65,13 @@ _DBT_TEST = "{{ config(severity='warn') }} select id from {{ ref('feat_thing') }
 class World:
     """A small dbt project with one line, on Dagster's real record."""
 
-    def __init__(self, sandbox: Sandbox, instance: dg.DagsterInstance, line: dict[str, Any]) -> None:
+    def __init__(self, sandbox: Sandbox, instance: dg.DagsterInstance, line: dict[str, Any], has_rows: bool = True) -> None:
         self.flag = sandbox.root / "bad"
         self.instance = instance
         self.lake = Lake(sandbox.settings.lake)
-        write_bronze(self.lake, huge=False)
+        self.settings = sandbox.settings
+        if has_rows:
+            write_bronze(self.lake, huge=False)
         FactoryClock(Path(sandbox.settings.clock)).set(NOW + timedelta(hours=15))  # the ninth has closed in New York
         write_project(sandbox.root / "small")
         (sandbox.package / "defs" / "own_checks.py").write_text(_PLAIN_CHECK.format(flag=str(self.flag)))

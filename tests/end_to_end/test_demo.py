@@ -108,6 +108,14 @@ def test_hundreds_of_flights_were_fitted_and_the_fleet_serves_no_worse_than_its_
     assert found["unknown"] == 0
 
 
+def test_the_daemon_shows_every_part_of_the_loop_as_fresh(played_demo: Path) -> None:
+    lines = [dg.AssetKey([line, asset]) for line in (*LINES, FLEET) for asset in ("models", "predictions")]
+    keys = [dg.AssetKey(["bronze", "flights"]), dg.AssetKey(["features", "feat_flight_departure"]), *lines]
+    with dg.DagsterInstance.from_config(str(played_demo / "dagster")) as instance:
+        states = instance.get_freshness_state_records(keys)
+        assert {key: states[key].freshness_state.value for key in keys} == dict.fromkeys(keys, "PASS")
+
+
 @pytest.mark.parametrize("line", [*LINES, FLEET])
 def test_every_scoring_left_a_sample_and_training_has_the_same_features(line: str, lake: Lake) -> None:
     scorings = {
