@@ -21,7 +21,7 @@ OwnChecks = Mapping[str, dg.AssetCheckKey]
 def find_own_checks(context: dg.ComponentLoadContext) -> list[dg.AssetCheckKey]:
     """The dbt tests of the declared projects, and the asset checks of Python files below `defs/`.
 
-    A file whose definitions cannot be built has none here: it says so itself.
+    A file that cannot be imported is not in the tree, and says so itself.
     """
     tree = context.component_tree
     found = [
