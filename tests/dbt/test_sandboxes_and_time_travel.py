@@ -1,11 +1,13 @@
 """A sandbox reads production and writes beside it; the past is read by version or instant, and rebuilt in a sandbox."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -99,6 +101,27 @@ def test_analysts_do_not_meet(sandbox: Sandbox, lake: Lake, monkeypatch: pytest.
     assert [box.name for box in list_sandboxes(lake)] == ["ada", "bob"]
     assert values(find_sandbox(lake, "ada"), "marts/second") == [20]
     assert values(find_sandbox(lake, "bob"), "marts/second") == [10]
+
+
+def test_dbts_own_defer_reads_the_state_that_it_is_given(sandbox: Sandbox, lake: Lake, tmp_path: Path) -> None:
+    """Beside a sandbox, which needs it not, and in production: what is not selected is read where the state says it lies."""
+    state = tmp_path / "state"
+    sandbox.run_well("compile")
+    shutil.copytree(sandbox.work / "target", state, ignore=shutil.ignore_patterns("compiled", "run"))
+    defer = ("--defer", "--state", str(state))
+    # The edit renames the table that `second` reads; the state still knows it as `first`.
+    sandbox.model("first", "select n + 1 as n from {{ source('bronze', 'events') }}", alias="first_renamed")
+    dev(sandbox, "build", "--select", "second", *defer)
+    assert values(find_sandbox(lake, "ada"), "marts/second") == [20]
+    dev(sandbox, "build", "--select", "state:modified", *defer)
+    assert values(find_sandbox(lake, "ada"), "marts/first_renamed") == [3]
+    assert find_sandbox(lake, "ada").find("marts/first") is None
+    dev(sandbox, "build", "--select", "state:modified+", *defer)
+    assert values(find_sandbox(lake, "ada"), "marts/second") == [30]
+    assert values(lake, "marts/second") == [20]
+    sandbox.run_well("build", "--select", "second", *defer)
+    assert values(lake, "marts/second") == [20]
+    assert "Table with name first_renamed does not exist" in sandbox.run_badly("build", "--select", "second")
 
 
 @pytest.mark.parametrize("name", ["../lake", "", "a/b", ".."])
@@ -276,10 +299,12 @@ def test_the_marts_are_rebuilt_from_bronze_byte_for_byte(tmp_path: Path) -> None
 
 
 def row_bytes(lake: Lake) -> dict[str, bytes]:
-    """Names, types and every value of the tables that dbt built; what lies below a null in Arrow is no value."""
-    found = {}
+    """The tables that dbt built as Parquet: all column chunks and the schema, of the rows in the order of all columns."""
+    found: dict[str, bytes] = {}
     for name in lake.files.table_names():
         if name.startswith(("staging/", "marts/", "features/")):
             rows = lake.query("select * from t order by all", t=lake.pin(name))
-            found[name] = f"{rows.schema}\n{rows.to_pydict()!r}".encode()
+            encoded = pa.BufferOutputStream()
+            pq.write_table(rows.replace_schema_metadata(None), encoded)
+            found[name] = encoded.getvalue().to_pybytes()
     return found

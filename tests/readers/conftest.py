@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
@@ -36,6 +36,14 @@ class KernelReader:
         if "error" in answer:
             raise AssertionError(f"{table}: {answer['error']}")
         return rows_of(f"FROM read_parquet('{into}')")
+
+    def read_words(self, table: str) -> dict[str, Any]:
+        """The table's `description`, `comments` by column, and `properties`, as its log says in the protocol's own words."""
+        self.requests.write(json.dumps({"table": table, "words": True}) + "\n")
+        self.requests.flush()
+        answer: dict[str, Any] = json.loads(self.answers.readline())
+        assert "error" not in answer, answer
+        return answer
 
     def assert_reads(self, uri: str, version: int | None = None) -> pa.Table:
         """Expect the kernel to give the rows, names and types that the factory itself reads."""

@@ -19,3 +19,8 @@ def test_a_table_with_words_and_properties(sandbox: Sandbox, kernel: KernelReade
     sandbox.run_well("build")
     assert sandbox.table("marts/m").metadata().description == "it's one"
     assert kernel.assert_reads(str(sandbox.lake / "marts" / "m")).num_rows == 4
+    said = kernel.read_words(str(sandbox.lake / "marts" / "m"))
+    assert said["description"] == "it's one"
+    assert said["comments"] == {"n": "a number, é", "at": None}
+    expected = {"delta.appendOnly": "true", "owner": "me", "factory.zOrder": '["n"]'}
+    assert {name: said["properties"].get(name) for name in expected} == expected
