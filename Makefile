@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser delta-reader azurite node clean
+.PHONY: help setup demo dev mlflow docs status test lint types imports dbt-checks pytest bench browser delta-reader evidently azurite node clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,7 +49,7 @@ dbt-checks: setup
 	$(BIN)/sqlfluff lint dbt_project --disable-progress-bar
 	cd dbt_project && ../$(BIN)/dbt --quiet parse --target-path target
 
-pytest: setup delta-reader azurite
+pytest: setup delta-reader evidently azurite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup  ## Ratios against a bare script, side by side; NAME=loop for one
@@ -65,6 +65,18 @@ $(READER)/.installed: Makefile | setup
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(READER)
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(READER)/bin/python $(READER_PACKAGES) || { \
 	  echo "make delta-reader: $(READER_PACKAGES) cannot be installed from the configured package indexes, and the tests that compare with them cannot run" >&2; exit 1; }
+	@touch $@
+
+# A drift library of others, in an environment of its own: it does not run beside pandas 3.
+EVIDENTLY := .cache/evidently
+EVIDENTLY_PACKAGES := 'evidently==0.7.23' 'pandas<3'
+
+evidently: $(EVIDENTLY)/.installed  ## Install the drift library that the tests compare values with
+
+$(EVIDENTLY)/.installed: Makefile | setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(EVIDENTLY)
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(EVIDENTLY)/bin/python $(EVIDENTLY_PACKAGES) || { \
+	  echo "make evidently: $(EVIDENTLY_PACKAGES) cannot be installed from the configured package indexes, and the tests that compare with them cannot run" >&2; exit 1; }
 	@touch $@
 
 # A stand-in for Azure's storage; the one for S3 is a Python package. Needs Node.js and npm.

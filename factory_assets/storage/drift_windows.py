@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from factory_assets.core.drift.measures import Comparison
@@ -86,8 +87,9 @@ def compare_window(lake: Lake, line: str, window: Window, serving: Sequence[Serv
     text = [name for name in window.columns if name not in numeric]
     found = []
     for names in _batches(numeric, table_rows(window)):
-        counts = lake.query(_numbers_sql(window.sql, names), [line, names, *window.parameters], **tables)
-        found.append(_read_numbers(counts))
+        kept = lake.query(f"with {_KEPT_SQL} select * from kept order by segment, feature", [line, names], **tables)
+        values = lake.query(_values_sql(window.sql, names), window.parameters, **window.tables)
+        found.append(_read_numbers(kept, values))
     if text:
         found.append(_read_text(lake.query(_text_sql(window.sql, text), [line, text, *window.parameters], **tables)))
     return [comparison for comparison in found if len(comparison.features)]
@@ -136,17 +138,10 @@ kept as (
 )"""
 
 
-def _numbers_sql(window_sql: str, names: Sequence[str]) -> str:
-    """The values of each segment and feature as one list beside its reference: rows are grouped once, not per feature."""
-    quoted = [quote_identifier(name) for name in names]
-    lists = ", ".join(f"list({name}::double) as {name}" for name in quoted)
-    return f"""
-with {_KEPT_SQL},
-grouped as (select segment, {lists} from ({window_sql}) group by segment),
-listed as (select * from grouped unpivot include nulls (current_values for feature in ({", ".join(quoted)})))
-select kept.*, current_values
-from kept left join listed using (segment, feature)
-order by segment, feature"""
+def _values_sql(window_sql: str, names: Sequence[str]) -> str:
+    """The values of each segment as one list a feature: rows are grouped once, and each list stays where it is made."""
+    lists = ", ".join(f"list({quoted}::double) as {quoted}" for quoted in map(quote_identifier, names))
+    return f"select segment, {lists} from ({window_sql}) group by segment"
 
 
 def _text_sql(window_sql: str, names: Sequence[str]) -> str:
@@ -177,7 +172,27 @@ from kept left join counted using (segment, feature)
 order by segment, feature"""
 
 
-def _read_numbers(found: pa.Table) -> Comparison:
+def _place_values(kept: pa.Table, values: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """All values one after another (missing ones as nan), and the row of `kept` that each is compared with.
+
+    Values of segments and features without a reference are left out.
+    """
+    segment_of, segments = pd.factorize(kept["segment"].to_pandas())
+    feature_of, features = pd.factorize(kept["feature"].to_pandas())
+    rows = np.full((len(segments) + 1, len(features)), -1, dtype=np.int32)  # the last is of no known segment
+    rows[segment_of, feature_of] = np.arange(kept.num_rows)
+    seen = segments.get_indexer(values["segment"].to_pandas())
+    listed, groups = [], []
+    for place, name in enumerate(features):
+        flat, held = _flatten(values[name])
+        group = np.repeat(rows[seen, place], held)
+        known = group >= 0
+        listed.append(flat if known.all() else flat[known])
+        groups.append(group if known.all() else group[known])
+    return np.concatenate(listed or [np.empty(0)]), np.concatenate(groups or [np.empty(0, np.int32)])
+
+
+def _read_numbers(found: pa.Table, current_values: pa.Table) -> Comparison:
     flat, sizes = _flatten(found["edges"])
     groups = len(sizes)
     group, place = _places(sizes)
@@ -185,22 +200,26 @@ def _read_numbers(found: pa.Table) -> Comparison:
     width = (1 << int(max(int(sizes.max(initial=0)), 1)).bit_length()) - 1
     edges = np.full((groups, width), np.inf)
     edges[group, place] = flat
-    values, held = _flatten(found["current_values"])
-    value_group = np.repeat(np.arange(groups), held)
+    values, value_group = _place_values(found, current_values)
     missing = ~np.isfinite(values)
-    cells = np.minimum(_search(edges, value_group, values), sizes[value_group])
+    found_cells = _search(edges, value_group, values)
     edges, width = edges[:, : max(int(sizes.max(initial=0)), 1)], max(int(sizes.max(initial=0)), 1)
     # Cells of a group end where its edges do; the one above, and the missing, stand at the end of the padded row.
-    cells = np.where(cells < sizes[value_group], cells, width)
+    cells = np.where(found_cells < sizes.astype(np.int32)[value_group], found_cells, np.int32(width))
     cells[missing] = width + 1
-    current = np.bincount(value_group * (width + 2) + cells, minlength=groups * (width + 2)).reshape(groups, width + 2)
+    current = np.bincount(value_group * np.int64(width + 2) + cells, minlength=groups * (width + 2)).reshape(
+        groups, width + 2
+    )
     last = edges[np.arange(groups), np.maximum(sizes - 1, 0)]
     edges = np.where(np.isinf(edges), last[:, None], edges)
     edges[sizes == 0] = 0.0
-    outside = np.where(missing, 0.0, values)
+    lowest, highest = np.flatnonzero(cells == 0), np.flatnonzero(cells == width)
     below, above = (
-        np.bincount(value_group, np.where(missing, 0.0, np.maximum(gap, 0.0)), minlength=groups)
-        for gap in (edges[value_group, 0] - outside, outside - edges[value_group, -1])
+        np.bincount(value_group[out], np.maximum(gap, 0.0), minlength=groups)
+        for out, gap in (
+            (lowest, edges[value_group[lowest], 0] - values[lowest]),
+            (highest, values[highest] - edges[value_group[highest], -1]),
+        )
     )
     return _comparison(found, current, edges, below, above, sizes)
 
@@ -209,11 +228,11 @@ def _search(edges: np.ndarray, group: np.ndarray, values: np.ndarray) -> np.ndar
     """How many edges of its group lie below each value; all groups at once, by halving."""
     width = edges.shape[1]
     flat = edges.ravel()
-    base = group * width - 1
-    place = np.zeros(len(values), dtype=np.int64)
+    base = group * np.int64(width) - 1 if edges.size > np.iinfo(np.int32).max else group * np.int32(width) - np.int32(1)
+    place = np.zeros(len(values), dtype=np.int32)
     step = (width + 1) // 2
     while step:
-        place += step * (flat[base + place + step] < values)
+        place += np.int32(step) * (flat[base + place + np.int32(step)] < values)
         step //= 2
     return place
 

@@ -4,6 +4,7 @@ All take and give arrays over the first axis, one entry a comparison (a feature 
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +56,10 @@ class Comparison:
 
     def coarse(self) -> tuple[np.ndarray, np.ndarray]:
         """The bins of PSI, reference and current: ten of equal share for numbers, every cell for text; missing last."""
+        return self._coarse
+
+    @cached_property
+    def _coarse(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.is_numeric:
             return self.reference, self.current
         bins = coarse_cells(self.reference[:, :-2])

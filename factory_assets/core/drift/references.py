@@ -183,9 +183,15 @@ def _edges(present: np.ndarray, distinct: int) -> np.ndarray:
 
 @cache
 def _quantile_places(rows: int) -> np.ndarray:
-    """Of the smallest value, then for each j of the smallest with at least j/cells of the rows up to it."""
+    """Of the smallest value, then for each j of the smallest with at least j/cells of the rows up to it.
+
+    The outermost cells are halved down to single rows: a long tail is as wide as all else, and taken as evenly filled it
+    would give Wasserstein's distance a share of its own (0.24 deviations for the delays of January and July).
+    """
     cells = next(cells for most, cells in _CELLS if rows <= most)
-    return np.concatenate([[0], (np.arange(1, cells + 1) * rows + cells - 1) // cells - 1])
+    even = (np.arange(1, cells + 1) * rows + cells - 1) // cells - 1
+    outer = rows // cells >> np.arange(1, max(rows // cells, 1).bit_length())
+    return np.unique(np.concatenate([[0], outer, even, rows - 1 - outer]))
 
 
 def _counts(present: np.ndarray, cuts: np.ndarray, rows: int) -> np.ndarray:

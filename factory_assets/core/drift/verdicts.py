@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from factory_assets.contracts.drift_policy import DriftMeasure, DriftSpec
 from factory_assets.contracts.reports import DriftReport, FeatureDrift, SegmentDrift
@@ -49,7 +50,7 @@ def evaluate_drift(
         checks: how many checks share the promise of false alarms.
     """
     table = evaluate_features(comparisons, spec, checks)
-    names, group = np.unique(table.segments.astype(str), return_inverse=True)
+    group, names = pd.factorize(table.segments, sort=True)
     rows = np.zeros(len(names), dtype=np.int64)
     np.maximum.at(rows, group, table.current_rows)
     reference_rows = np.zeros(len(names), dtype=np.int64)
@@ -93,19 +94,19 @@ def evaluate_drift(
 
 def evaluate_features(comparisons: Sequence[Comparison], spec: DriftSpec, checks: int = 1) -> FeatureTable:
     """Effect and significance of every feature of every segment."""
-    segments = max((len(np.unique(comparison.segments.astype(str))) for comparison in comparisons), default=1)
+    segments = max((len(pd.unique(comparison.segments)) for comparison in comparisons), default=1)
     level = spec.false_alarms_per_month / float(false_alarms_per_month(np.ones(segments), checks)[0])
     parts = [_evaluate(comparison, spec, level) for comparison in comparisons]
     joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)] if parts else [np.empty(0)] * 8
     names, features, measures, effects, thresholds, found, before, now = joined
-    _, group = np.unique(names.astype(str), return_inverse=True)
+    group, _ = pd.factorize(names)
     adjusted = adjust_within_groups(found, group)
     exceeded = (effects > thresholds) & (adjusted <= spec.false_discovery_rate) & (now >= spec.min_rows)
     return FeatureTable(names, features, measures, effects, thresholds, found, adjusted, exceeded, before, now)
 
 
 def _evaluate(comparison: Comparison, spec: DriftSpec, level: float) -> tuple[np.ndarray, ...]:
-    kinds = {name: spec.judged_by(str(name), comparison.is_numeric) for name in np.unique(comparison.features.astype(str))}
+    kinds = {name: spec.judged_by(str(name), comparison.is_numeric) for name in pd.unique(comparison.features)}
     measures = np.array([kinds[name][0] for name in comparison.features], dtype=object)
     thresholds = np.array([kinds[name][1] for name in comparison.features], dtype=np.float64)
     effects, found = np.zeros(len(measures)), np.ones(len(measures))

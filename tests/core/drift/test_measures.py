@@ -131,3 +131,10 @@ def test_text_has_no_order_to_measure_along():
     assert effect_sizes(comparison, "cramers_v")[0] > 0
     with pytest.raises(ValueError, match="ks needs numbers, and these features are text"):
         effect_sizes(comparison, "ks")
+
+
+def test_wasserstein_of_long_tails_is_within_three_hundredths_of_a_deviation():
+    random = np.random.default_rng(0)
+    before, after = random.lognormal(0, 1.5, 20_000), random.lognormal(0.3, 1.5, 20_000)
+    exact = stats.wasserstein_distance(before, after) / np.std(before)
+    assert effect("wasserstein", before, after) == pytest.approx(exact, abs=0.03)
