@@ -33,6 +33,7 @@ from factory_assets.components.naming import (
     training_set_key,
 )
 from factory_assets.components.run_states import UNFINISHED
+from factory_assets.components.warm_runs import start_runs_warm
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import (
@@ -112,6 +113,7 @@ def build_retraining_sensor(
     def retraining_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, mlflow: MlflowResource, clock: ClockResource
     ) -> dg.SensorResult:
+        start_runs_warm()
         stores = replace(open_stores(spec, lake, mlflow), sources=sources)
         now = clock.open().now()
         decision = stores.ledger.transact(
