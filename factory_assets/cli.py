@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from factory_assets.backtest_command import backtest
 from factory_assets.impact_command import impact
 from factory_assets.settings import FactorySettings
 
@@ -121,6 +122,7 @@ def validate() -> None:
 
 
 app.command()(impact)
+app.command()(backtest)
 
 
 @app.command()

@@ -3,9 +3,11 @@
 import os
 from importlib.resources import files
 
+from factory_assets.components.calendar import Calendar
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line import ModelLine
 from factory_assets.components.tree import TolerantTree
+from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.settings import FactorySettings
@@ -30,6 +32,12 @@ def load_lines(settings: FactorySettings) -> list[ModelLineSpec]:
     tree = _read_tree(settings)
     lines = [line.spec for line in tree.get_all_components(of_type=ModelLine) if not line.problems]
     return sorted(lines, key=lambda line: line.name)
+
+
+def load_calendar(settings: FactorySettings) -> CalendarSpec | None:
+    """The calendar of this installation; None when there is none, or a broken one."""
+    calendars = _read_tree(settings).get_all_components(of_type=Calendar)
+    return calendars[0].declared if calendars else None
 
 
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:

@@ -37,6 +37,7 @@ def evaluate_quality(
     level: float,
     labelled: bool,
     seed: int = 0,
+    draws: int = _DRAWS,
 ) -> QualityReport:
     """Judges a window against the champion's own holdout.
 
@@ -55,6 +56,7 @@ def evaluate_quality(
         level: the chance of a false alarm that this verdict may take.
         labelled: judge the realised quality; else the estimate.
         seed: of the resampling.
+        draws: of whole days; 1 gives loss and explanation without their errors, and so no decay.
     """
     known = np.isfinite(rows.labels) if labelled else np.ones(len(rows.scores), dtype=bool)
     scores, labels, days = rows.scores[known], rows.labels[known], rows.days[known]
@@ -65,7 +67,7 @@ def evaluate_quality(
     estimable = bool(profile.rows) and metric != "r2"
     if not labelled and not estimable:
         return nothing.because(f"Not judged: {metric} cannot be estimated before labels are known.")
-    weights = draw_days(days, seed)
+    weights = draw_days(days, seed, draws)
     sign = 1.0 if METRICS[metric][1] else -1.0
     skill = max(abs(reference - dummy) if np.isfinite(dummy) else abs(reference), 1e-12)
     expected = _expect(metric, profile, scores, weights, seed) if estimable else np.full(len(weights), np.nan)
@@ -166,11 +168,11 @@ def _lookup(profile: ScoreProfile, values: tuple[float, ...], scores: np.ndarray
     return np.array(values)[np.searchsorted(np.array(profile.cuts), scores, side="left")]
 
 
-def draw_days(days: np.ndarray, seed: int) -> np.ndarray:
+def draw_days(days: np.ndarray, seed: int, draws: int = _DRAWS) -> np.ndarray:
     """Weights of the rows: all ones first, then whole days drawn again and again with replacement."""
     _, day = np.unique(days, return_inverse=True)
     count = int(day.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
     return np.concatenate([np.ones((1, len(days))), drawn[:, day]]).astype(np.float64)
 
 

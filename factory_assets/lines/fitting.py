@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version as package_version
 
@@ -30,7 +31,7 @@ from factory_assets.core.segment_training import (
 from factory_assets.core.segments import ALL, Node, lay_out
 from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
 from factory_assets.lines.packages import estimator_packages
-from factory_assets.lines.serving import Bundles
+from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.model_versions import LineStanding
 from factory_assets.storage.training_sets import TrainingSet
@@ -87,7 +88,7 @@ class Plan:
 
 
 def plan_cycle(
-    stores: LineStores, training_set: TrainingSet, before: LineStanding, requested: frozenset[str], bundles: Bundles
+    stores: LineStores, training_set: TrainingSet, before: LineStanding, requested: frozenset[str], bundles: ModelFiles
 ) -> Plan:
     """Reads the rows, and finds which segments changed since they were last trained, failed then, or lost their file.
 
@@ -101,9 +102,37 @@ def plan_cycle(
     Raises:
         UnknownSegmentError: naming the requested segments without rows.
     """
-    spec = stores.spec
     read = stores.training_sets.read(training_set.table, requested)
-    table, nodes = lay_out(read, spec.levels)
+    add = partial(_add_columns_of_champions, stores, training_set)
+    return plan_rows(stores.spec, read, training_set.as_known_at_utc, before, requested, bundles, add_columns=add)
+
+
+def plan_rows(
+    spec: ModelLineSpec,
+    rows: pa.Table,
+    as_known_at_utc: datetime,
+    before: LineStanding,
+    requested: frozenset[str],
+    bundles: ModelFiles,
+    fingerprint: Callable[[pa.Table, Sequence[Node]], Mapping[str, str]] | None = None,
+    add_columns: Callable[[pa.Table, LineStanding, Sequence[Node]], tuple[pa.Table, list[str]]] | None = None,
+) -> Plan:
+    """The plan of a cycle over rows that were read already: as they could be known at `as_known_at_utc`.
+
+    Args:
+        spec: the line.
+        rows: row key, segment key, features and label, in the order of a training set.
+        as_known_at_utc: the end of the holdout.
+        before: what was decided so far.
+        requested: segments to look at; none means all.
+        bundles: the model files.
+        fingerprint: names each node's training; absent: by the values of its rows.
+        add_columns: adds what only champions read, and says what it added; absent: nothing.
+
+    Raises:
+        UnknownSegmentError: naming the requested segments without rows.
+    """
+    table, nodes = lay_out(rows, spec.levels)
     unknown = sorted(requested - {node.segment for node in nodes})
     if unknown:
         raise UnknownSegmentError(
@@ -111,11 +140,11 @@ def plan_cycle(
             f"{nodes[-1].segment if nodes else ALL!r}, the values of {', '.join(spec.segment_by)} joined by '~'"
         )
     taking_part = _with_ancestors(nodes, requested)
-    cycles = _fingerprint_nodes(spec, table, nodes)
+    cycles = fingerprint(table, nodes) if fingerprint else _fingerprint_nodes(spec, table, nodes)
     wanted = requested or frozenset(cycles)
     to_fit = frozenset(name for name in wanted if _is_to_fit(before, name, cycles[name], bundles))
-    table, readers = _add_columns_of_champions(stores, training_set, table, before, taking_part)
-    job = build_job(spec, table.drop(readers) if readers else table, training_set.as_known_at_utc)
+    table, readers = add_columns(table, before, taking_part) if add_columns else (table, [])
+    job = build_job(spec, table.drop(readers) if readers else table, as_known_at_utc)
     validation = spec.validation
     moments = pd.to_datetime(table.column(spec.as_of).to_pandas(), utc=True)
     parts = mark_parts(moments, validation.holdout, validation.window, job.holdout_until_utc, spec.exam_span)
@@ -130,7 +159,7 @@ class Fits:
     cpu_seconds: Mapping[str, float]
 
 
-def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Bundles) -> Fits:
+def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: ModelFiles) -> Fits:
     """Trains what is to be trained, and scores the later rows with the models that reign.
 
     Raises:
@@ -216,6 +245,11 @@ def _fingerprint_nodes(spec: ModelLineSpec, table: pa.Table, nodes: Sequence[Nod
     return {segment: _hash({"rows": fingerprint, **declared}) for segment, fingerprint in rows.items()}
 
 
+def fingerprint_declaration(spec: ModelLineSpec) -> str:
+    """What of a declaration, and of the code, a training depends on."""
+    return _hash(_declared(spec))
+
+
 def _declared(spec: ModelLineSpec) -> dict[str, object]:
     declared = {name: value for name, value in spec.model_dump(mode="json").items() if name in _TRAINING_FIELDS}
     packages = {"sklearn": package_version("scikit-learn"), "estimator": estimator_packages(spec.estimator)}
@@ -226,7 +260,7 @@ def _hash(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _is_to_fit(before: LineStanding, segment: str, cycle: str, bundles: Bundles) -> bool:
+def _is_to_fit(before: LineStanding, segment: str, cycle: str, bundles: ModelFiles) -> bool:
     standing = before.segments.get(segment)
     if standing is None or standing.cycle != cycle or standing.outcome == "failed":
         return True
@@ -236,7 +270,7 @@ def _is_to_fit(before: LineStanding, segment: str, cycle: str, bundles: Bundles)
     return champion is None or not bundles.holds(champion.artefact_path, champion.artefact_sha256)
 
 
-def _reigning(before: LineStanding, node: Node, bundles: Bundles) -> ReigningModel | None:
+def _reigning(before: LineStanding, node: Node, bundles: ModelFiles) -> ReigningModel | None:
     standing = before.segments.get(node.segment)
     champion = standing.champion if standing is not None else None
     if champion is None:

@@ -91,7 +91,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
     standings = cycle.before.segments
     rows = [
         (decision, cycle.plan.cycles[segment] if segment in cycle.plan.to_fit else standings[segment].cycle)
-        for segment, decision in _changed(cycle).items()
+        for segment, decision in list_changes(cycle.decisions, cycle.before, cycle.plan.to_fit).items()
     ]
     stores.versions.decide(cycle.before, fleet.version, rows, cycle.now, cycle.run_id)
     return recorded, pictures
@@ -143,13 +143,14 @@ def summarise_decisions(rows: list[dict[str, object]]) -> PromotionDecision:
     return PromotionDecision(promote, reason or "Nothing was decided.", value, against)
 
 
-def _changed(cycle: Cycle) -> dict[str, NodeDecision]:
+def list_changes(
+    decisions: Mapping[str, NodeDecision], before: LineStanding, trained: frozenset[str]
+) -> dict[str, NodeDecision]:
     """What is written down: every trained segment, and those that are served differently from now on."""
-    standings = cycle.before.segments
     found = {}
-    for segment, decision in cycle.decisions.items():
-        standing = standings.get(segment)
-        if segment in cycle.plan.to_fit or (standing is not None and standing.serves != decision.serves):
+    for segment, decision in decisions.items():
+        standing = before.segments.get(segment)
+        if segment in trained or (standing is not None and standing.serves != decision.serves):
             found[segment] = (
                 decision.keep_outcome(standing.outcome) if standing and decision.outcome == "scored" else decision
             )

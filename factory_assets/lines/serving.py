@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,19 @@ def load_model(stores: LineStores, version: ModelVersion) -> LoadedModel:
     """
     raw = Bundles(stores.artefacts).raw(version.artefact_path, version.artefact_sha256)
     return LoadedModel(version, unpickle_model(raw, version.artefact_sha256), stores.spec.task)
+
+
+class ModelFiles(Protocol):
+    """Where the bytes of models are: in files, or in the memory of a replay."""
+
+    def holds(self, path: str, sha256: str) -> bool:
+        """Whether the bytes of a model can be had; they are not looked at."""
+
+    def packed(self, path: str, sha256: str) -> PackedModel | None:
+        """A model as it lies in its file, for another file or a worker; None when it is gone."""
+
+    def raw(self, path: str, sha256: str) -> bytes:
+        """The bytes of a model, unchecked."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ class ServingFleet:
     """What serves a line now, loaded when a row needs it."""
 
     champions: Mapping[str, Champion]
-    bundles: Bundles
+    bundles: ModelFiles
     _loaded: dict[str, Any] = field(default_factory=dict)
 
     @property

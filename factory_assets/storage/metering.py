@@ -42,6 +42,11 @@ def take_sample() -> ProcessSample:
     return ProcessSample(time.monotonic(), cpu, bytes_read, bytes_written)
 
 
+def own_cpu_seconds() -> float:
+    """CPU seconds of this process so far, without any it started: a sample for work that starts none, and is short."""
+    return time.process_time()
+
+
 def _bytes_of(process: psutil.Process) -> tuple[int, int]:
     if not hasattr(process, "io_counters"):
         return 0, 0  # macOS does not tell

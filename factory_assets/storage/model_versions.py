@@ -273,7 +273,7 @@ class ModelVersions:
             PromotionConflictError: when another decision on the line came in between.
         """
         sequence = before.sequence + 1
-        rows = [_decision_row(before, decision, cycle, sequence, version, now, run_id) for decision, cycle in decisions]
+        rows = [decision_row(before, decision, cycle, sequence, version, now, run_id) for decision, cycle in decisions]
         table = pa.Table.from_pylist(rows, schema=PROMOTIONS.schema)
         if not self.lake.append_once(PROMOTIONS, table, f"promotion:{before.line}", sequence):
             raise PromotionConflictError(
@@ -343,9 +343,10 @@ def _to_champion(row: Mapping[str, Any]) -> Champion:
     )
 
 
-def _decision_row(
+def decision_row(
     before: LineStanding, decision: NodeDecision, cycle: str, sequence: int, version: int, now: datetime, run_id: str
 ) -> dict[str, Any]:
+    """A decision as `ops/promotions` has it."""
     standing = before.segments.get(decision.segment)
     champion = standing.champion if standing is not None else None
     return {

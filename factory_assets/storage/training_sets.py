@@ -72,14 +72,7 @@ class TrainingSets:
         known since the newest training set, that one stands, and nothing is written.
         """
         # Together: features of one build and labels of another would join what never belonged together.
-        feature_set, labels = self.lake.pin_published(
-            f"{FEATURES_SCHEMA}/{self.spec.feature_set}", f"{MARTS_SCHEMA}/{self.spec.label.model}"
-        )
-        _require_columns(
-            labels,
-            (*self.spec.entity, self.spec.label.column, self.spec.label.known_at),
-            f"label of {self.spec.name!r}",
-        )
+        feature_set, labels = self.pin_inputs()
         features = self.feature_columns(feature_set)
         unchanged = self._find_unchanged(features, feature_set, labels, now)
         if unchanged is not None:
@@ -152,6 +145,43 @@ class TrainingSets:
             f"from features as f join labels as l on {join} "
             f"where l.{label} is not null and f.{quote_identifier(self.spec.as_of)} <= ? and l.{known_at} <= ?"
         )
+
+    def pin_inputs(self) -> tuple[PinnedTable, PinnedTable]:
+        """Feature set and labels as the last completed build left them, pinned together.
+
+        Raises:
+            FeatureSetError: when one lacks a column that the line names.
+        """
+        feature_set, labels = self.lake.pin_published(
+            f"{FEATURES_SCHEMA}/{self.spec.feature_set}", f"{MARTS_SCHEMA}/{self.spec.label.model}"
+        )
+        named = (*self.spec.entity, self.spec.label.column, self.spec.label.known_at)
+        _require_columns(labels, named, f"label of {self.spec.name!r}")
+        return feature_set, labels
+
+    def read_history(self, feature_set: PinnedTable, labels: PinnedTable, timezone: str) -> pa.Table:
+        """Every feature row with its label, both whether or not they are known yet, in the order of a training set.
+
+        Returns:
+            The columns of a training set, of which label and `label_known_at_utc` are null for a row without one, and
+            `day`, the row's day in `timezone`.
+        """
+        columns = ", ".join(f"f.{quote_identifier(c)}" for c in self._columns(self.feature_columns(feature_set)))
+        join = " and ".join(f"f.{quote_identifier(c)} = l.{quote_identifier(c)}" for c in self.spec.entity)
+        label, known_at = quote_identifier(self.spec.label.column), quote_identifier(self.spec.label.known_at)
+        order = ", ".join(f"f.{quote_identifier(c)}" for c in self.spec.row_key)
+        sql = (
+            f"select {columns}, l.{label}::double as {LABEL_COLUMN}, l.{known_at} as {KNOWN_AT_COLUMN}, "
+            f"timezone(?, f.{quote_identifier(self.spec.as_of)})::date as day "
+            f"from features as f left join labels as l on {join} order by {order}"
+        )
+        return self.lake.query(sql, [timezone], features=feature_set, labels=labels)
+
+    def read_known_instants(self, labels: PinnedTable) -> pa.Table:
+        """When each label became known, in order: the column `known_at`."""
+        label, known_at = quote_identifier(self.spec.label.column), quote_identifier(self.spec.label.known_at)
+        sql = f"select {known_at} as known_at from t where {label} is not null and {known_at} is not null order by 1"
+        return self.lake.query(sql, t=labels)
 
     def read_features(self, feature_set: PinnedTable, columns: Sequence[str]) -> pa.Table:
         """The row key and the named columns of a pinned feature set, in no order."""

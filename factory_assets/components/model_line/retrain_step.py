@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -12,8 +11,8 @@ from factory_assets.components.model_line.fleet import show_segments
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
-from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
 from factory_assets.core.calendar_days import closed_days
+from factory_assets.lines.answers import list_answers
 from factory_assets.lines.blocking import consecutive_days, find_blocked_days
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.stores import LineStores
@@ -39,7 +38,8 @@ def run_retrain(
         for day in _score_again(context, stores, calendar, now):
             context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
     # Last, so that a run which is cut off before is not taken for an answer.
-    answer_request(stores, claimant, _outcomes(outcome), now)
+    answers = list_answers(outcome.decision, outcome.decisions, outcome.cycle.version)
+    answer_request(stores, claimant, answers, now)
     return outcome
 
 
@@ -61,16 +61,3 @@ def _score_again(context: dg.AssetExecutionContext, stores: LineStores, calendar
     for span in spans:
         score_days(stores, span, calendar.timezone, now, context.run_id)
     return [day for span in spans for day in span]
-
-
-def _outcomes(outcome: TrainingOutcome) -> dict[str, Outcome]:
-    """How the run answers for the line as a whole, and for each segment that it looked at."""
-    state: Literal["promoted", "kept_champion"] = "promoted" if outcome.decision.promote else "kept_champion"
-    answers = {row["segment"]: _outcome_of(row) for row in outcome.decisions}
-    return {**answers, ONLY_SEGMENT: Outcome(state, outcome.decision.reason, outcome.cycle.version)}
-
-
-def _outcome_of(row: dict[str, Any]) -> Outcome:
-    if row["outcome"] == "failed":
-        return Outcome("failed", row["reason"])
-    return Outcome("promoted" if row["promoted"] else "kept_champion", row["reason"], row["version"])

@@ -17,7 +17,7 @@ from factory_assets.storage.model_versions import ONLY_SEGMENT
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
 )
-_MOST_NAMED_SEGMENTS = 1000
+MOST_NAMED_SEGMENTS = 1000
 
 
 def judge_feature_drift(stores: LineStores, now: datetime, run_id: str) -> Judgement:
@@ -76,7 +76,7 @@ def _judge(
         data_as_of_utc=newest_feature_row(stores) or NEVER,
         picture=plot_drift(report),
         numbers=drift_numbers(report),
-        failing_segments=report.failing_segments[:_MOST_NAMED_SEGMENTS],
+        failing_segments=report.failing_segments[:MOST_NAMED_SEGMENTS],
     )
 
 
