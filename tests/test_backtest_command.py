@@ -51,7 +51,9 @@ def test_it_prints_a_table_and_keeps_picture_and_report_and_nothing_else(lake: P
     assert report["last"] == "2013-03-28"
     assert Image.open(lake / "backtests" / f"{LINE}.png").format == "PNG"
     made = set((lake).rglob("*")) - before
-    assert {path.name for path in made} == {"backtests", f"{LINE}.json", f"{LINE}.png"}
+    # What reading the declarations of the dbt project leaves is there after any command.
+    kept = {path.name for path in made if "dbt" not in path.relative_to(lake).parts}
+    assert kept == {"backtests", f"{LINE}.json", f"{LINE}.png"}
 
 
 def test_another_folder_and_another_reference_can_be_chosen(lake: Path) -> None:

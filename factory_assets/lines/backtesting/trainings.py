@@ -59,6 +59,11 @@ class Trainings:
     _known: dict[tuple[str, str, datetime], _Fit] = field(default_factory=dict)
     _meter: Meter = field(default_factory=Meter)
 
+    @property
+    def known(self) -> tuple[tuple[str, str, datetime], ...]:
+        """What was fitted: segment, fingerprint of its rows and declaration, and end of the holdout."""
+        return tuple(self._known)
+
     def train(
         self, spec: ModelLineSpec, moment: Moment, reign: Reign, requested: Sequence[str], last: ReplayedCycle | None
     ) -> ReplayedCycle:
