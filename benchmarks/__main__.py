@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.backtest.measure import measure_backtest
 from benchmarks.dbt.build import measure_dbt_build
 from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
 from benchmarks.dbt.incremental import measure_dbt_incremental
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "fleet_scale": ("A fleet as it grows", measure_growth),
     "fleet_peers": ("A fit in the factory, wired naively, in Metaflow and in Kedro; and on Ray", measure_peers),
     "loop": ("The factory loop against a bare script", measure_loop),
+    "backtest": ("Retrain policies on the flights of 2013, and a backtest beside its bare fits", measure_backtest),
     "retraining": ("Retraining: exactly once, bounded, quick to decide", measure_retraining),
     "dbt_build": ("Ten dbt models as Delta tables, against DuckDB tables", measure_dbt_build),
     "dbt_in_dagster": ("`dbt build` under Dagster, against the command line", measure_dbt_in_dagster),
