@@ -450,6 +450,15 @@ def test_each_key_of_a_rule_with_an_own_check_changes_what_happens(policy: dict[
     assert isinstance(factory.tick(), dg.RunRequest) == ("when" in policy["triggers"][0])
 
 
+def test_an_own_check_that_names_segments_asks_for_these_alone(factory: Factory) -> None:
+    with_own_check(factory, triggers=({"check": "no_gate_is_empty"},))
+    promote(factory.lake, "delay", 1)
+    promote(factory.lake, "delay", 2, segment="AA~r1")
+    judge_own(factory, False, failing_segments=["AA~r1"])
+    request = requested(factory.tick())
+    assert request.run_config["ops"]["delay__models"]["config"]["segments"] == ["AA~r1"]
+
+
 def write_features(factory: Factory, newest: datetime) -> None:
     rows = pa.table({"flight_id": [1], "departs_at": pa.array([newest], UTC_TIMESTAMP)})
     factory.lake.replace(TableSpec("features/feat_flight", rows.schema, ("flight_id",)), rows)
