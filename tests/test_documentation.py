@@ -14,9 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from filelock import FileLock
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from factory_assets.contracts.alerts import AlertsSpec
+from factory_assets.contracts.backtest import BacktestReport
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.costs import Cost, Usage, Work
@@ -29,6 +30,7 @@ from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.artefacts import unpickle_model
+from factory_assets.core.backtesting.report_text import render_table
 from factory_assets.core.training import split_by_time
 from factory_assets.demo.plan import FULL
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
@@ -109,6 +111,17 @@ def test_the_readme_tells_of_the_days_that_the_demo_plays() -> None:
     assert "120 days of history, then six fortnights" in readme
     assert (FULL.history.first, FULL.slices[-1].last) == (date(2013, 1, 1), date(2013, 7, 23))
     assert [(days.last - days.first).days + 1 for days in (FULL.history, *FULL.slices)] == [120, *[14] * 6]
+
+
+@pytest.mark.parametrize(
+    "report", sorted((ROOT / "benchmarks" / "results" / "backtest").glob("*.json")), ids=lambda f: f.stem
+)
+def test_the_backtests_of_the_readme_are_those_that_were_computed(report: Path) -> None:
+    found = TypeAdapter(BacktestReport).validate_json(text_of(report))
+    told = text_of(ROOT / "README.md").partition("<!-- backtest -->")[2].partition("<!-- /backtest -->")[0]
+    assert f"`{found.line}`, {found.metric} on {found.rows:,} rows, first trained at the end of {found.first}:" in told
+    assert render_table(found) in told
+    assert (DOCS / "pictures" / f"backtest_{found.line}.png").is_file()
 
 
 def load_generator() -> ModuleType:

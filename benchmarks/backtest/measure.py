@@ -40,7 +40,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def measure_backtest(console: Console, rounds: int) -> list[Figure]:
-    """Both lines over the year; a year takes a quarter of an hour of CPU, so it is played once whatever the rounds."""
+    """Both lines over the year, once whatever the rounds: its daily fits alone take a third of an hour of CPU."""
     figures = []
     with tempfile.TemporaryDirectory(prefix="factory-backtest-") as folder:
         settings = FactorySettings(data_dir=Path(folder))
