@@ -1,7 +1,8 @@
 """The factory's side: runs of the line's real models asset, with Dagster's and MLflow's real stores.
 
 `python -m benchmarks.fleet.factory FOLDER SEGMENTS ESTIMATOR [PHASE…]`, phases of: cycle, memory (a
-cycle that is watched), nothing, few. Everything that a
+cycle that is watched), nothing, few (some segments changed, and are asked for), changed (some did, and the whole line is
+asked for). Everything that a
 code location has loaded before a run starts is loaded before the clock does.
 """
 
@@ -19,12 +20,15 @@ from benchmarks.fleet.memory import PeakMemory
 from benchmarks.fleet.work import LINE, Estimator, Work, change_segments, pick_segments, read_flights
 from benchmarks.loop.meter import Meter
 from factory_assets.components.model_line.training import build_models_asset
+from factory_assets.components.naming import models_step
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
 
 CHANGED_SEGMENTS = 20
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+# By how much the temperature of the changed segments is moved.
+_DEGREES = {"few": 1.0, "changed": 2.0}
 
 
 def open_run(work: Work) -> Callable[[], Any]:
@@ -36,7 +40,7 @@ def open_run(work: Work) -> Callable[[], Any]:
     calendar = CalendarSpec(start=date(2015, 1, 1))
     models = build_models_asset(work.spec, calendar)
     run = partial(dg.materialize, models if isinstance(models, list) else [models], instance=instance)
-    return partial(run, resources=build_resources(settings), run_config=_QUIET, raise_on_error=True)
+    return partial(run, resources=build_resources(settings), raise_on_error=True)
 
 
 def main(folder: str, segments: str, estimator: Estimator, *phases: str) -> None:
@@ -47,11 +51,16 @@ def main(folder: str, segments: str, estimator: Estimator, *phases: str) -> None
     run = open_run(work)
     work.open_stores().registry.client()
     for phase in phases or ("cycle",):
-        if phase == "few":
-            change_segments(work, pick_segments(read_flights(), work.segments), CHANGED_SEGMENTS)
+        config = _QUIET
+        if phase in _DEGREES:
+            flights = pick_segments(read_flights(), work.segments)
+            changed = change_segments(work, flights, CHANGED_SEGMENTS, _DEGREES[phase])
+            # As the sensor asks for the segments that drifted.
+            chosen = {"ops": {models_step(LINE): {"config": {"segments": changed}}}}
+            config = {**_QUIET, **(chosen if phase == "few" else {})}
         # Looking at the memory costs CPU, so it is done where only that is asked for.
         with PeakMemory() if phase == "memory" else nullcontext() as memory, meter.stage(phase, "total"):
-            run()
+            run(run_config=config)
         meter.facts[f"{phase} peak bytes"] = memory.peak_bytes if memory is not None else 0
         meter.facts[f"{phase} versions"] = _count_versions(work)
     meter.facts["metrics"] = _metrics(work)

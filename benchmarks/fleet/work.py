@@ -147,13 +147,16 @@ def write_lake(work: Work, flights: pa.Table) -> None:
     stores.registry.client()
 
 
-def change_segments(work: Work, flights: pa.Table, count: int) -> None:
-    """Gives `count` segments other rows, as a night of late data would, and builds the training set again."""
+def change_segments(work: Work, flights: pa.Table, count: int, degrees: float) -> list[str]:
+    """Gives `count` segments other rows, as a night of late data would, and builds the training set again; names them."""
+    from factory_assets.core.segments import segment_key
+
     keys = flights.group_by(list(KEYS), use_threads=False).aggregate([]).slice(0, count)
     touched = flights.join(keys.append_column("__touched", pa.array([True] * count)), list(KEYS)).sort_by("flight_id")
-    shifted = pc.add(touched["temperature"], pc.if_else(pc.is_valid(touched["__touched"]), 1.0, 0.0))
+    shifted = pc.add(touched["temperature"], pc.if_else(pc.is_valid(touched["__touched"]), degrees, 0.0))
     changed = touched.set_column(touched.column_names.index("temperature"), "temperature", shifted).drop(["__touched"])
     write_lake(work, changed.select(flights.column_names))
+    return [segment_key([str(row[key]) for key in KEYS]) for row in keys.to_pylist()]
 
 
 def _rows_of(flights: pa.Table, segments: pa.Table) -> pa.Table:

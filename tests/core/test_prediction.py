@@ -56,3 +56,12 @@ def test_scores_follow_the_rows_whatever_their_dtypes(frame):
     expected = predict_scores(model, frame, ["x"], ["t"], "classification")
     shuffled = frame.astype({"x": "Float64", "t": "category"}).iloc[::-1]
     np.testing.assert_array_equal(predict_scores(model, shuffled, ["x"], ["t"], "classification"), expected[::-1])
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS)
+def test_columns_in_any_order_and_beside_others_give_the_scores_of_the_pipeline_itself(path, frame):
+    frame = frame.assign(z=np.linspace(3, 1, 100) ** 2)
+    model = build_estimator(path, {}, ["x", "z"], [], 0).fit(frame[["x", "z"]], (frame["x"] > 0).astype(float))
+    expected = model.predict_proba(frame)[:, 1]
+    assert (predict_scores(model, frame[["t", "z", "x"]], ["x", "z"], [], "classification") == expected).all()
+    assert (predict_scores(model, frame, ["z", "x"], [], "classification") == expected).all()
