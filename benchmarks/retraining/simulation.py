@@ -131,7 +131,7 @@ class Simulation:
     def _answer(self, claimant: Claimant) -> None:
         mine = {e.cause.segment for e in self.book.history().of_line(LINE) if e.run_key == claimant.key}
         outcomes = {}
-        for segment in mine:
+        for segment in sorted(mine):  # whatever the hashes of this process are
             promoted = self.random.random() < 0.6
             outcomes[segment] = Outcome("promoted" if promoted else "kept_champion", "so said the gate", 1)
             if promoted:
