@@ -18,12 +18,14 @@ from benchmarks.fleet.grow import measure_growth
 from benchmarks.fleet.peers import measure_peers
 from benchmarks.incidents.measure import measure_incidents
 from benchmarks.loop.compare import measure_loop
+from benchmarks.monitoring.compare import measure_monitoring_year
 from benchmarks.retraining.measure import measure_retraining
 from benchmarks.stores.compare import measure_stores
 
 Benchmark = Callable[[Console, int], list[Figure]]
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "drift": ("Drift checks of a fleet: speed, and the promise of false alarms", measure_drift),
+    "monitoring_year": ("A year of flights: alarms, and which of them preceded a real loss", measure_monitoring_year),
     "incidents": ("Broken days told from changed ones", measure_incidents),
     "stores": ("Ways for DuckDB to read an object store", measure_stores),
     "fleet": ("A fleet of a thousand models against a bare loop of the same fits", measure_fleet),
