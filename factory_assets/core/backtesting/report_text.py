@@ -31,7 +31,7 @@ def _cells(outcome: PolicyOutcome) -> tuple[str, ...]:
         f"{difference.low:+.4f} to {difference.high:+.4f}" if difference else "",
         f"{cpu:,.0f}",
         f"{outcome.price:.4f}",
-        f"{difference.cost_saved:.0%}" if difference else "",
+        f"{round(difference.cost_saved, 2) + 0.0:.0%}" if difference else "",
     )
 
 
