@@ -239,9 +239,7 @@ def _part(frame: pd.DataFrame, champion: int, part: int) -> pd.DataFrame:
 
 def _estimate_figures(estimates: Sequence[tuple[float, float, float]]) -> list[Figure]:
     true, ours, theirs = (np.array(column) for column in zip(*estimates, strict=True))
-    how = (
-        f"roc_auc of {len(true)} fortnights of the two lines that classify, estimated without labels, against what came true"
-    )
+    how = f"roc_auc of {len(true)} fortnights of lines that classify, estimated without labels, against what came true"
     figures = []
     for name, found in (("ours", ours), ("NannyML's CBPE", theirs)):
         gap = found - true
