@@ -12,7 +12,7 @@ from benchmarks.dbt.in_dagster import measure_dbt_in_dagster
 from benchmarks.dbt.incremental import measure_dbt_incremental
 from benchmarks.dbt.many_files import measure_many_files
 from benchmarks.drift import measure_drift
-from benchmarks.figures import Figure, print_figures, write_results
+from benchmarks.figures import PAGE, Figure, print_figures, render_page, write_results
 from benchmarks.fleet.compare import measure_fleet
 from benchmarks.fleet.grow import measure_growth
 from benchmarks.fleet.peers import measure_peers
@@ -54,6 +54,7 @@ def main(
         figures = measure(console, rounds)
         print_figures(console, title, figures)
         console.print(f"written to {write_results(chosen, figures)}")
+        PAGE.write_text(render_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

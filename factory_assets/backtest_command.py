@@ -79,8 +79,8 @@ def _run(
     from factory_assets.lines.backtesting.backtest import Plan, run_backtest
     from factory_assets.lines.stores import LineStores
     from factory_assets.storage.artefact_store import ArtefactStore
-    from factory_assets.storage.delta import Lake
-    from factory_assets.storage.mlflow_registry import MlflowRegistry
+    from factory_assets.storage.delta.lake import Lake
+    from factory_assets.storage.mlflow.registry import MlflowRegistry
 
     chosen = check_policies(policies)
     (other,) = check_policies([against or (OWN if OWN in chosen else chosen[0])])

@@ -132,8 +132,8 @@ def accept(
     because: Annotated[str, typer.Option(help="Why it is right after all; kept with the incident.")] = "",
 ) -> None:
     """Says that a held day is right after all: the next ingest publishes it, and the factory asks for that by itself."""
-    from factory_assets.storage.delta import Lake
-    from factory_assets.storage.incidents import Incidents, NothingHeldError
+    from factory_assets.storage.delta.lake import Lake
+    from factory_assets.storage.tables.incidents import Incidents, NothingHeldError
 
     try:
         incident = Incidents(Lake(FactorySettings().lake)).accept(source, day.date(), because)
@@ -150,8 +150,8 @@ app.add_typer(sandboxes, name="sandbox")
 @sandboxes.command("list")
 def list_all() -> None:
     """Prints every sandbox with the tables that were built in it."""
-    from factory_assets.storage.delta import Lake
-    from factory_assets.storage.sandboxes import list_sandboxes
+    from factory_assets.storage.dbt.sandboxes import list_sandboxes
+    from factory_assets.storage.delta.lake import Lake
 
     for sandbox in list_sandboxes(Lake(FactorySettings().lake)):
         console.print(f"{sandbox.name}: {', '.join(sandbox.tables) or 'no tables'}", markup=False, soft_wrap=True)
@@ -163,8 +163,8 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Lists and removes everything in a user's sandboxes, those that rebuild the past among them. Production stays."""
-    from factory_assets.storage.delta import Lake
-    from factory_assets.storage.sandboxes import drop_sandbox, list_sandboxes
+    from factory_assets.storage.dbt.sandboxes import drop_sandbox, list_sandboxes
+    from factory_assets.storage.delta.lake import Lake
 
     lake = Lake(FactorySettings().lake)
     name = user or os.environ.get("FACTORY_SANDBOX") or os.environ.get("USER") or "me"
@@ -193,7 +193,7 @@ Look at what it did:
 def _print_status(settings: FactorySettings) -> None:
     from factory_assets.installation import load_lines
     from factory_assets.lines.summary import list_retrains, summarise
-    from factory_assets.storage.delta import Lake
+    from factory_assets.storage.delta.lake import Lake
 
     lake = Lake(settings.lake)
     lines = Table(title="Model lines", title_justify="left")

@@ -12,7 +12,7 @@ import typer
 from factory_assets.settings import FactorySettings
 
 if TYPE_CHECKING:
-    from factory_assets.storage.dbt_runs import DbtRuns
+    from factory_assets.storage.dbt.runs import DbtRuns
 
 CHANGED = 3
 
@@ -38,9 +38,9 @@ def impact(
     from factory_assets.core.impact_text import render_markdown
     from factory_assets.installation import load_lines
     from factory_assets.lines.impact import as_before, assess_impact, estimate_from_ledger, read_published_state
-    from factory_assets.storage.dbt_definitions import list_models
-    from factory_assets.storage.dbt_runs import DbtParseError, DbtRuns
-    from factory_assets.storage.delta import Lake
+    from factory_assets.storage.dbt.definitions import list_models
+    from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns
+    from factory_assets.storage.delta.lake import Lake
     from factory_assets.storage.git import GitRefError, export_folder
 
     settings = FactorySettings()

@@ -11,8 +11,8 @@ import dagster as dg
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
 
 
 class LakeResource(dg.ConfigurableResource[Any]):

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
-from factory_assets.storage.object_stores import parse_place
+from factory_assets.storage.delta.object_stores import parse_place
 
 
 class FactorySettings(BaseSettings):

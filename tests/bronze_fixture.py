@@ -15,7 +15,7 @@ import pyarrow as pa
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from deltalake import DeltaTable, write_deltalake
 
-from factory_assets.storage.snapshots import select_sql
+from factory_assets.storage.delta.snapshots import select_sql
 
 DBT_PROJECT = Path(__file__).parents[1] / "dbt_project"
 INGESTED_AT = datetime(2014, 1, 2, 6, tzinfo=UTC)

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.reports import Evaluation
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake
-from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion, ModelVersions
-from factory_assets.storage.predictions import Provenance
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion, ModelVersions
+from factory_assets.storage.tables.predictions import Provenance
 
 TRAINED = datetime(2013, 5, 1, 14, tzinfo=UTC)
 _EVALUATION = Evaluation("roc_auc", 500, {"roc_auc": 0.7}, {"roc_auc": 0.5}, {"roc_auc": 0.6})

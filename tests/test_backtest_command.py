@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from factory_assets.cli import app
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 
 LINE = "departure_volume"
 FIRST = datetime(2013, 1, 1, 5, tzinfo=UTC)

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 from pydantic import BaseModel, TypeAdapter
 
+from benchmarks.figures import PAGE, render_page
 from factory_assets.contracts.alerts import AlertsSpec
 from factory_assets.contracts.backtest import BacktestReport
 from factory_assets.contracts.budget import RetrainBudgetSpec
@@ -36,22 +37,22 @@ from factory_assets.demo.plan import FULL
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
 from factory_assets.processes import own_data_folder
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.alerts import ALERTS
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.batch_profiles import BATCH_PROFILES
-from factory_assets.storage.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
-from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.costs import COSTS, Costs
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.drift_references import DRIFT_REFERENCES
-from factory_assets.storage.drift_results import DRIFT_RESULTS
-from factory_assets.storage.feature_hashes import FEATURE_HASHES
-from factory_assets.storage.incidents import INCIDENTS
+from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.landing import find_files
-from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
-from factory_assets.storage.paybacks import PAYBACKS, Paybacks
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
-from factory_assets.storage.training_cycles import TRAINING_CYCLES
+from factory_assets.storage.tables.alerts import ALERTS
+from factory_assets.storage.tables.batch_profiles import BATCH_PROFILES
+from factory_assets.storage.tables.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
+from factory_assets.storage.tables.check_results import CHECK_RESULTS
+from factory_assets.storage.tables.costs import COSTS, Costs
+from factory_assets.storage.tables.drift_references import DRIFT_REFERENCES
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.feature_hashes import FEATURE_HASHES
+from factory_assets.storage.tables.incidents import INCIDENTS
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
+from factory_assets.storage.tables.paybacks import PAYBACKS, Paybacks
+from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
+from factory_assets.storage.tables.training_cycles import TRAINING_CYCLES
 from tests.recorded import decide
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,10 @@ def test_the_demo_table_has_its_place_and_the_columns_that_status_prints() -> No
         assert column in table
     for line in LINES:
         assert line in table
+
+
+def test_the_page_of_figures_is_that_of_the_results() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_page()
 
 
 def test_the_readme_tells_of_the_days_that_the_demo_plays() -> None:

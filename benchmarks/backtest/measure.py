@@ -28,8 +28,8 @@ from factory_assets.lines.stores import LineStores
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
 
 LINES = ("arrival_delay", "departure_volume")
 FIVE = ("never", "weekly", "monthly", "on_drift", "on_quality")

@@ -146,7 +146,7 @@ def _dagster_build(data: Path) -> Callable[[], float]:
     from factory_assets.definitions import build_definitions
     from factory_assets.installation import prepare_dagster_home
     from factory_assets.settings import FactorySettings
-    from factory_assets.storage import dbt_runs
+    from factory_assets.storage.dbt import runs as dbt_runs
 
     settings = FactorySettings()
     prepare_dagster_home(settings)

@@ -17,9 +17,9 @@ from rich.console import Console
 from benchmarks.dbt.measured import Cost, machine, middle, run_measured
 from benchmarks.dbt.projects import dbt, write_small_project
 from benchmarks.figures import Figure, at_most
-from factory_assets.storage.delta_log import read_commit
-from factory_assets.storage.snapshots import select_sql
-from factory_assets.storage.table_place import TablePlace
+from factory_assets.storage.delta.log import read_commit
+from factory_assets.storage.delta.snapshots import select_sql
+from factory_assets.storage.delta.table_place import TablePlace
 
 _FILES, _COMMITS, _ROWS_PER_FILE = 3_650, 1_000, 50
 _DAY = "DATE '1975-01-01'"

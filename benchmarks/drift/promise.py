@@ -17,8 +17,8 @@ from benchmarks.drift.world import LINE, START, keep_references, make_rows, open
 from benchmarks.figures import Figure, at_most
 from factory_assets.contracts.drift_policy import DriftSpec
 from factory_assets.core.drift.verdicts import FeatureTable, evaluate_drift
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.drift_windows import compare_window
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.drift_windows import compare_window
 
 MODELS, FEATURES, DAYS, ROWS_A_DAY = 1000, 10, 60, 30
 _SHIFTED, _SHIFT, _FROM_DAY, _WINDOW = 20, 0.5, 30, 7

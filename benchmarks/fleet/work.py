@@ -94,8 +94,8 @@ class Work:
         from factory_assets.lines.stores import LineStores
         from factory_assets.settings import FactorySettings
         from factory_assets.storage.artefact_store import ArtefactStore
-        from factory_assets.storage.delta import Lake
-        from factory_assets.storage.mlflow_registry import MlflowRegistry
+        from factory_assets.storage.delta.lake import Lake
+        from factory_assets.storage.mlflow.registry import MlflowRegistry
 
         settings = FactorySettings(data_dir=self.folder)
         registry = MlflowRegistry(settings.mlflow_uri, settings.mlflow_artifacts)
@@ -134,7 +134,7 @@ def write_lake(work: Work, flights: pa.Table) -> None:
     """Writes feature set, labels and training set, and an empty MLflow store."""
     from factory_assets.settings import FactorySettings
     from factory_assets.storage.clock import FactoryClock
-    from factory_assets.storage.delta import TableSpec
+    from factory_assets.storage.delta.lake import TableSpec
 
     stores = work.open_stores()
     FactoryClock(FactorySettings(data_dir=work.folder).clock).set(NOW)

@@ -24,10 +24,10 @@ from factory_assets.contracts.source import SourceSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.replay import Replay, landing_instant
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
-from factory_assets.storage.bronze import QUARANTINE, BronzeWriter, HeldDaysError, IngestReport
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import LandedFile, find_files
+from factory_assets.storage.tables.bronze import QUARANTINE, BronzeWriter, HeldDaysError, IngestReport
 
 _DEFS = Path(__file__).parents[2] / "factory_assets" / "defs"
 _ZONE = "America/New_York"

@@ -120,8 +120,8 @@ def _start_up(meter: Meter) -> tuple["FactorySettings", "dg.Definitions"]:
     from factory_assets.definitions import defs
     from factory_assets.installation import prepare_dagster_home
     from factory_assets.settings import FactorySettings
-    from factory_assets.storage.dbt_runs import DbtRuns
-    from factory_assets.storage.mlflow_registry import MlflowRegistry
+    from factory_assets.storage.dbt.runs import DbtRuns
+    from factory_assets.storage.mlflow.registry import MlflowRegistry
 
     meter.add_start("imports")
     settings = FactorySettings()
@@ -151,8 +151,8 @@ def _stage(step: str) -> str:
 
 
 def _facts(settings: "FactorySettings") -> dict[str, Any]:
-    from factory_assets.storage.delta import Lake
-    from factory_assets.storage.model_versions import ModelVersions
+    from factory_assets.storage.delta.lake import Lake
+    from factory_assets.storage.tables.model_versions import ModelVersions
 
     versions = ModelVersions(Lake(settings.lake))
     facts: dict[str, Any] = {"lake": settings.lake, "metrics": {}}

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
-from factory_assets.storage.snapshots import select_sql
+from factory_assets.storage.delta.snapshots import select_sql
 
 _SOURCES = ("airlines", "airports", "flights", "planes", "weather")
 ROWS = [

@@ -13,7 +13,7 @@ from factory_assets.core.drift.joint import DatedRows, encode_rows
 from factory_assets.core.prediction import predict_scores
 from factory_assets.core.time_split import LABEL, cut_by_time
 from factory_assets.core.training import fit_and_evaluate, name_features
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.sql import quote_identifier
 
 # The morning on which a day's data has landed, as in the demo.

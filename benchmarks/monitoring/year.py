@@ -11,11 +11,11 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.replay import Replay
-from factory_assets.storage.bronze import BronzeWriter
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.dbt_runs import DbtRuns
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.dbt.runs import DbtRuns
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import find_files
+from factory_assets.storage.tables.bronze import BronzeWriter
 
 _ROOT = Path(__file__).parents[2]
 _DEFS = _ROOT / "factory_assets" / "defs"

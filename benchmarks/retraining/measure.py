@@ -21,8 +21,8 @@ from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.retrain_ledger import RetrainLedger, find_ledger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger, find_ledger
 
 MODELS, TICKS = 1000, 500
 SEGMENTS = tuple(f"s{number:04}" for number in range(MODELS))

@@ -20,8 +20,8 @@ from scipy.stats import wilcoxon
 
 from benchmarks.dbt.measured import machine
 from benchmarks.figures import Figure
-from factory_assets.storage.object_stores import register_store, storage_options
-from factory_assets.storage.snapshots import select_sql
+from factory_assets.storage.delta.object_stores import register_store, storage_options
+from factory_assets.storage.delta.snapshots import select_sql
 
 _ROWS = 2_000_000
 _BUCKET, _URI = "benchmark", "s3://benchmark/lake/bronze/t"

@@ -63,7 +63,7 @@
 
 
 def materialize(df, con):
-    from factory_assets.storage.dbt_python_rows import keep_rows
+    from factory_assets.storage.dbt.python_rows import keep_rows
     keep_rows(df, con, '{{ delta_python_table() }}')
 {% endmacro %}
 

@@ -15,9 +15,9 @@ from factory_assets.contracts.incidents import Incident
 from factory_assets.core.alerting import decide_alert
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.alerts import Alerts as AlertsTable
-from factory_assets.storage.alerts import Outbox
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.tables.alerts import Alerts as AlertsTable
+from factory_assets.storage.tables.alerts import Outbox
+from factory_assets.storage.tables.incidents import Incidents
 
 NO_TARGETS = "Nobody is told: FACTORY_ALERT_TARGETS names no target."
 

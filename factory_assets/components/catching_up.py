@@ -13,8 +13,8 @@ from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.incidents import decide_catch_up
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.incidents import Incidents
 from factory_assets.storage.landing import find_files, fingerprint_files
+from factory_assets.storage.tables.incidents import Incidents
 
 
 def build_catch_up_sensor(sources: Sequence[SourceSpec], calendar: CalendarSpec) -> dg.SensorDefinition:

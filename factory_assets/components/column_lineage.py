@@ -7,7 +7,7 @@ import dagster as dg
 
 from factory_assets.components.naming import table_key
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.storage.training_sets import FEATURES_SCHEMA, KNOWN_AT_COLUMN, LABEL_COLUMN, MARTS_SCHEMA
+from factory_assets.storage.tables.training_sets import FEATURES_SCHEMA, KNOWN_AT_COLUMN, LABEL_COLUMN, MARTS_SCHEMA
 
 LINEAGE_KEY = "dagster/column_lineage"
 SCORE_COLUMN = "score"

@@ -24,10 +24,10 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.lineage import attach_tests, upstream_sources
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
-from factory_assets.storage.dbt_runs import DbtOutcome, DbtParseError, DbtRuns
-from factory_assets.storage.time_travel import Pin, TimeTravelError, declared_pins
-from factory_assets.storage.training_sets import FEATURES_SCHEMA
+from factory_assets.storage.dbt.meanings import TableMeaning, read_table_meanings
+from factory_assets.storage.dbt.runs import DbtOutcome, DbtParseError, DbtRuns
+from factory_assets.storage.dbt.time_travel import Pin, TimeTravelError, declared_pins
+from factory_assets.storage.tables.training_sets import FEATURES_SCHEMA
 
 _TABLES = ("model", "snapshot", "seed")
 

@@ -17,9 +17,9 @@ from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.calendar_days import closed_days
 from factory_assets.resources import ClockResource, LakeResource
-from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import find_files
+from factory_assets.storage.tables.bronze import BronzeWriter, HeldDaysError, IngestReport
 
 
 class DeltaSource(DeclaredComponent[SourceSpec]):

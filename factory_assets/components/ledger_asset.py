@@ -7,7 +7,7 @@ import dagster as dg
 
 from factory_assets.components.naming import ACCOUNTS_GROUP, ledger_key
 from factory_assets.lines.accounts import read_ledger_standing
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 
 
 def build_ledger_spec() -> dg.AssetSpec:

@@ -20,7 +20,7 @@ from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.upkeep import care_for_lake
 from factory_assets.resources import LakeResource
-from factory_assets.storage.time_travel import Pin
+from factory_assets.storage.dbt.time_travel import Pin
 
 
 class Maintenance(DeclaredComponent[MaintenanceSpec]):

@@ -12,8 +12,8 @@ from factory_assets.components.naming import REQUEST_TAG
 from factory_assets.contracts.costs import Cost, Work, WorkKind
 from factory_assets.core.costs import price_of, share_by_segment
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.costs import Costs
 from factory_assets.storage.metering import Meter, Reading
+from factory_assets.storage.tables.costs import Costs
 
 # One a process: the overhead of a piece of work is what lies between it and the one before.
 _METER = Meter()

@@ -19,8 +19,8 @@ from factory_assets.core.freshness import evaluate_freshness
 from factory_assets.core.refreshing import Attempt, decide_refresh, refresh_cause
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.incidents import Incidents
 from factory_assets.storage.landing import find_files, fingerprint_files
+from factory_assets.storage.tables.incidents import Incidents
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.freshness import evaluate_freshness
 from factory_assets.core.plots import image_markdown, plot_freshness
 from factory_assets.resources import ClockResource, LakeResource
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.incidents import Incidents
 
 BATCHES_ARE_SOUND = "batches_are_sound"
 DATA_FRESHNESS = "data_freshness"

@@ -25,8 +25,8 @@ from factory_assets.processes import mark_lost_runs, own_data_folder, start_daem
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
 
 STEP_TAG = "factory/demo_step"
 _PLAYED = "demo.played"

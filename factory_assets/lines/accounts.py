@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from factory_assets.lines.summary import read_sql
-from factory_assets.storage.costs import COSTS
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.paybacks import PAYBACKS
-from factory_assets.storage.retrain_ledger import find_ledger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.costs import COSTS
+from factory_assets.storage.tables.paybacks import PAYBACKS
+from factory_assets.storage.tables.retrain_ledger import find_ledger
 
 _STATES = """
     with newest as (

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.incidents import Incidents
-from factory_assets.storage.predictions import DAY_COLUMN
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.incidents import Incidents
+from factory_assets.storage.tables.predictions import DAY_COLUMN
 
 _SOME_SCORED = f"""
     with days as (select distinct timezone(?, {{as_of}})::date as day from features),

@@ -33,8 +33,8 @@ from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.model_versions import LineStanding
-from factory_assets.storage.training_sets import TrainingSet
+from factory_assets.storage.tables.model_versions import LineStanding
+from factory_assets.storage.tables.training_sets import TrainingSet
 
 # Raised when the meaning of a training changes, so that an unchanged line is trained again.
 TRAINING_CODE_VERSION = "2"

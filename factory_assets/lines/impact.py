@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from factory_assets.contracts.impact import ImpactReport, LineImpact, ModelChange, RetrainCost, TableDiff
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.impact import ModelMeaning, compare_model, find_lines, follow_changes, new_model, removed_model
-from factory_assets.storage.dbt_definitions import DbtModel, find_published, read_meanings
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.published_query import PublishedQuery
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
-from factory_assets.storage.table_diff import DataDiffError, RebuiltModel, Scratch, diff_table, open_scratch
+from factory_assets.storage.dbt.definitions import DbtModel, find_published, read_meanings
+from factory_assets.storage.dbt.published_query import PublishedQuery
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.table_diff import DataDiffError, RebuiltModel, Scratch, diff_table, open_scratch
+from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER
 
 PUBLISHED = "the published state"
 _NEWEST_RUNS = 5

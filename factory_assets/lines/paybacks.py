@@ -20,10 +20,10 @@ from factory_assets.core.prediction import predict_prepared
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError
-from factory_assets.storage.delta import Lake, PinnedTable
-from factory_assets.storage.labelled_rows import DAY, LABEL
-from factory_assets.storage.model_versions import Champion, ModelVersions, RecordedModel
-from factory_assets.storage.paybacks import Paybacks
+from factory_assets.storage.delta.lake import Lake, PinnedTable
+from factory_assets.storage.tables.labelled_rows import DAY, LABEL
+from factory_assets.storage.tables.model_versions import Champion, ModelVersions, RecordedModel
+from factory_assets.storage.tables.paybacks import Paybacks
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.drift_samples import TrainingSample
 from factory_assets.storage.git import read_git_commit
-from factory_assets.storage.mlflow_registry import RegisteredVersion, TrainingRecord, serving_list
-from factory_assets.storage.mlflow_segments import MlflowSegments, SegmentRecord
-from factory_assets.storage.model_versions import LineStanding, ModelVersion
-from factory_assets.storage.training_cycles import TrainingCycle
-from factory_assets.storage.training_sets import TrainingSet
+from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
+from factory_assets.storage.mlflow.segments import MlflowSegments, SegmentRecord
+from factory_assets.storage.tables.drift_samples import TrainingSample
+from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
+from factory_assets.storage.tables.training_cycles import TrainingCycle
+from factory_assets.storage.tables.training_sets import TrainingSet
 
 _EXAMPLE_ROWS = 50
 

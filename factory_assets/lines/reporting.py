@@ -12,11 +12,11 @@ from factory_assets.core.report_page import ReportContent, build_report
 from factory_assets.lines.judging.drift import sharing_checks, whole_days
 from factory_assets.lines.judging.serving import list_serving, window_of_features
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.drift_references import PREDICTION
-from factory_assets.storage.drift_results import DRIFT_RESULTS
-from factory_assets.storage.drift_windows import compare_window
-from factory_assets.storage.model_versions import MODEL_VERSIONS, ONLY_SEGMENT
+from factory_assets.storage.tables.check_results import CHECK_RESULTS
+from factory_assets.storage.tables.drift_references import PREDICTION
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.drift_windows import compare_window
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, ONLY_SEGMENT
 
 _DAYS = timedelta(days=90)
 _QUALITY = "quality"

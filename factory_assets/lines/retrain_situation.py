@@ -14,9 +14,9 @@ from factory_assets.core.retraining.decision import PaymentRecord
 from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
 from factory_assets.core.retraining.payments import evaluate_payments
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.costs import Costs
-from factory_assets.storage.model_versions import PROMOTIONS
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.costs import Costs
+from factory_assets.storage.tables.model_versions import PROMOTIONS
 
 # The newest instant of a cron expression that is not after a moment.
 NewestInstant = Callable[[str, datetime], datetime]

@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from factory_assets.core.fleet_scoring import FleetScores, score_fleet
 from factory_assets.lines.serving import ServingFleet, open_fleet
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.delta import UTC_TIMESTAMP
-from factory_assets.storage.predictions import Provenance
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP
+from factory_assets.storage.tables.predictions import Provenance
 
 
 @dataclass(frozen=True)

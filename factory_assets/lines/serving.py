@@ -13,7 +13,7 @@ from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.core.prediction import predict_scores
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError, ArtefactStore
-from factory_assets.storage.model_versions import Champion, LineStanding, ModelVersion
+from factory_assets.storage.tables.model_versions import Champion, LineStanding, ModelVersion
 
 
 @dataclass(frozen=True)

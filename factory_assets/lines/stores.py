@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.check_results import CheckResults
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.drift_references import DriftReferences
-from factory_assets.storage.drift_results import DriftResults
-from factory_assets.storage.drift_samples import DriftSamples
-from factory_assets.storage.feature_hashes import FeatureHashes
-from factory_assets.storage.labelled_rows import LabelledRows
-from factory_assets.storage.mlflow_registry import MlflowRegistry
-from factory_assets.storage.model_versions import ModelVersions
-from factory_assets.storage.paybacks import Paybacks
-from factory_assets.storage.predictions import Predictions
-from factory_assets.storage.retrain_ledger import RetrainLedger
-from factory_assets.storage.scored_labels import ScoredLabels
-from factory_assets.storage.training_cycles import TrainingCycles
-from factory_assets.storage.training_sets import TrainingSets
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.check_results import CheckResults
+from factory_assets.storage.tables.drift_references import DriftReferences
+from factory_assets.storage.tables.drift_results import DriftResults
+from factory_assets.storage.tables.drift_samples import DriftSamples
+from factory_assets.storage.tables.feature_hashes import FeatureHashes
+from factory_assets.storage.tables.labelled_rows import LabelledRows
+from factory_assets.storage.tables.model_versions import ModelVersions
+from factory_assets.storage.tables.paybacks import Paybacks
+from factory_assets.storage.tables.predictions import Predictions
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
+from factory_assets.storage.tables.scored_labels import ScoredLabels
+from factory_assets.storage.tables.training_cycles import TrainingCycles
+from factory_assets.storage.tables.training_sets import TrainingSets
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from importlib.resources import files
 
 import pyarrow as pa
 
-from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER, find_ledger
-from factory_assets.storage.training_cycles import TRAINING_CYCLES
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.tables.check_results import CHECK_RESULTS
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER, find_ledger
+from factory_assets.storage.tables.training_cycles import TRAINING_CYCLES
 
 
 @dataclass(frozen=True)

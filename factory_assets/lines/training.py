@@ -16,9 +16,9 @@ from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, pla
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.model_versions import LineStanding, ModelVersion
-from factory_assets.storage.training_cycles import TrainingCycle
-from factory_assets.storage.training_sets import TrainingSet
+from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
+from factory_assets.storage.tables.training_cycles import TrainingCycle
+from factory_assets.storage.tables.training_sets import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import pyarrow as pa
 from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.paybacks import find_unjudged
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.maintenance import maintain_table
-from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
-from factory_assets.storage.publishes import Publishes
-from factory_assets.storage.time_travel import Pin, Pins, TimeTravelError
-from factory_assets.storage.training_sets import FEATURES_SCHEMA, MARTS_SCHEMA, read_input_names, training_set_name
+from factory_assets.storage.dbt.time_travel import Pin, Pins, TimeTravelError
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.maintenance import maintain_table
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.tables.publishes import Publishes
+from factory_assets.storage.tables.training_sets import FEATURES_SCHEMA, MARTS_SCHEMA, read_input_names, training_set_name
 
 _LIVE_MODELS = """
     with promoted as (

@@ -18,9 +18,9 @@ from factory_assets.components.alerts import NO_TARGETS, build_alerts_sensor
 from factory_assets.contracts.alerts import AlertsSpec
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.alerts import Alerts, BadTargetError, Outbox
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.alerts import Alerts, BadTargetError, Outbox
+from factory_assets.storage.tables.incidents import Incidents
 from tests.components.test_broken_feeds import DAY, an_incident
 
 CANARY = "canary-5d1f"

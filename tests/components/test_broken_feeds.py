@@ -20,8 +20,8 @@ from factory_assets.contracts.incidents import Finding, Incident
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.tables.incidents import Incidents
 from tests.components.test_retraining_sensor import NOW, SPEC
 
 DAY = NOW.date() - timedelta(days=1)

@@ -9,8 +9,8 @@ import pytest
 from factory_assets.components.column_lineage import LINEAGE_KEY, prediction_lineage, training_set_lineage
 from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.storage.dbt_meanings import TableMeaning, read_table_meanings
-from factory_assets.storage.dbt_runs import DbtRuns
+from factory_assets.storage.dbt.meanings import TableMeaning, read_table_meanings
+from factory_assets.storage.dbt.runs import DbtRuns
 
 ROOT = Path(__file__).parents[2]
 FEATURES = "features.feat_flight_departure"

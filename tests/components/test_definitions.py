@@ -34,7 +34,7 @@ print(touched)
 @pytest.fixture(scope="module")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a parsed dbt project, and a lake and a secret that nobody is to touch."""
-    from factory_assets.storage.dbt_runs import DbtRuns
+    from factory_assets.storage.dbt.runs import DbtRuns
 
     data = tmp_path_factory.mktemp("data")
     DbtRuns(ROOT / "dbt_project", data / "dbt", str(data / "lake")).read_manifest()

@@ -20,9 +20,9 @@ from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.costs import Costs
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.costs import Costs
 from tests.lines.conftest import START, empty_mlflow  # noqa: F401
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 

@@ -9,7 +9,7 @@ import pytest
 
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from tests.components.conftest import Sandbox
 from tests.components.test_own_checks import LINE, World
 from tests.lines.conftest import NOW, write_things

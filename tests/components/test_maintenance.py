@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from factory_assets.components.naming import DBT_POOL, MAINTENANCE_JOB, MAINTENANCE_SCHEDULE, maintenance_key
 from factory_assets.contracts.maintenance import MaintenanceSpec
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from tests.aged_tables import age_table
 from tests.dbt.conftest import make_sandbox
 

@@ -12,7 +12,7 @@ import pytest
 
 from factory_assets.components.metering import metered, note_segment_cpu
 from factory_assets.resources import LakeResource
-from factory_assets.storage.costs import Costs
+from factory_assets.storage.tables.costs import Costs
 
 _BURN = "import time\nuntil = time.process_time() + {}\nwhile time.process_time() < until: sum(range(1000))"
 

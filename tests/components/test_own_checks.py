@@ -15,9 +15,9 @@ from factory_assets.cli import app
 from factory_assets.components.naming import CAUSE_TAG, DAILY_JOB, RANGE_END_TAG, RANGE_START_TAG, range_tags
 from factory_assets.resources import build_resources
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.incidents import Incidents
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 from tests.components.conftest import Sandbox
 from tests.components.test_broken_feeds import an_incident
 from tests.components.test_declarations_in_a_sandbox import problems_of

@@ -14,11 +14,11 @@ from factory_assets.components.source_checks import build_source_checks
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.resources import ClockResource, LakeResource
-from factory_assets.storage.bronze import BronzeWriter
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import find_files
+from factory_assets.storage.tables.bronze import BronzeWriter
+from factory_assets.storage.tables.incidents import Incidents
 from tests.components.test_broken_feeds import an_incident
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)

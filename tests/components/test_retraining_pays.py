@@ -15,10 +15,10 @@ from factory_assets.components.naming import LINE_TAG, ledger_key
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.paybacks import Gain, Payback, PaybackVerdict, Replacement
 from factory_assets.contracts.retraining import Cause, LedgerEntry
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.drift_results import DRIFT_RESULTS
-from factory_assets.storage.paybacks import Paybacks
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.paybacks import Paybacks
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 from tests.components.test_retraining_sensor import NOW, SPEC, Factory, factory, requested
 from tests.recorded import promote
 

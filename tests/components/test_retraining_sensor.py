@@ -22,8 +22,8 @@ from factory_assets.core.retraining.claims import RequestClosedError
 from factory_assets.processes import mark_lost_runs
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 from tests.recorded import TRAINED, promote
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)

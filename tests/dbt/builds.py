@@ -9,8 +9,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from factory_assets.storage import dbt_publish, dbt_staged_run
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.dbt import publish as dbt_publish
+from factory_assets.storage.dbt import staged_run as dbt_staged_run
+from factory_assets.storage.delta.lake import Lake
 from tests.bronze_fixture import run_dbt
 
 # The tables of the fixture `numbered`, each with the run's number.

@@ -13,7 +13,7 @@ import yaml
 from dbt.cli.main import dbtRunnerResult
 from deltalake import DeltaTable, write_deltalake
 
-from factory_assets.storage.snapshots import open_table, select_sql
+from factory_assets.storage.delta.snapshots import open_table, select_sql
 from tests.bronze_fixture import DBT_PROJECT, complaints, run_dbt
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from tests.dbt.builds import TABLES, build_server, read_numbers, start_build
 from tests.dbt.conftest import Sandbox
 

@@ -11,7 +11,7 @@ import pytest
 from dbt.adapters.duckdb.utils import TargetConfig
 from deltalake import DeltaTable, write_deltalake
 
-from factory_assets.storage import dbt_plugin
+from factory_assets.storage.dbt import plugin as dbt_plugin
 from tests.dbt.conftest import Sandbox
 
 EVENTS = "select * from {{ source('bronze', 'events') }}"

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.snapshots import UnreadableTableError
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.snapshots import UnreadableTableError
 from tests.dbt.conftest import Sandbox
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from deltalake import write_deltalake
 
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.publishes import Publishes
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.publishes import Publishes
 from tests.dbt.builds import (
     TABLES,
     build_server,

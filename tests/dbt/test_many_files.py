@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from factory_assets.storage.snapshots import select_sql
+from factory_assets.storage.delta.snapshots import select_sql
 from tests.dbt.conftest import Sandbox
 
 DAYS = 3_000

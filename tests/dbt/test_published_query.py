@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from factory_assets.storage.published_query import PublishedQuery, decode_record
+from factory_assets.storage.dbt.published_query import PublishedQuery, decode_record
 from tests.dbt.conftest import Sandbox
 
 INCREMENTAL = "select * from {{ source('bronze', 'events') }}{% if is_incremental() %} where k > 1{% endif %}"

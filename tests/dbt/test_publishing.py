@@ -13,11 +13,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.lines.upkeep import care_for_lake
-from factory_assets.storage import dbt_publish
-from factory_assets.storage.dbt_runs import DbtRuns
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.publishes import Publishes
-from factory_assets.storage.table_place import TablePlace
+from factory_assets.storage.dbt import publish as dbt_publish
+from factory_assets.storage.dbt.runs import DbtRuns
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.table_place import TablePlace
+from factory_assets.storage.tables.publishes import Publishes
 from tests.aged_tables import age_table
 from tests.bronze_fixture import complaints
 from tests.dbt.conftest import Sandbox
@@ -269,7 +269,7 @@ def test_compaction_in_between_is_no_conflict(sandbox: Sandbox, monkeypatch: pyt
         DeltaTable(str(sandbox.lake / "marts/m")).optimize.compact()
         return original(*arguments)
 
-    monkeypatch.setattr("factory_assets.storage.dbt_staged_run.publish_stages", publish_stages)
+    monkeypatch.setattr("factory_assets.storage.dbt.staged_run.publish_stages", publish_stages)
     sandbox.write_source("events", _events((3, "a")))
     sandbox.run_well()
     assert sandbox.rows("marts/m") == [(number, "a") for number in range(4)]
@@ -427,7 +427,7 @@ def test_a_build_that_waits_too_long_for_another_names_it(sandbox: Sandbox) -> N
     profiles.write_text(profiles.read_text().replace(uri, f"            lock_timeout_seconds: 0.1\n{uri}", 1))
     sandbox.lake.mkdir(exist_ok=True)
     code = (
-        "import sys, pathlib; from factory_assets.storage.lake_lock import take_lake; "
+        "import sys, pathlib; from factory_assets.storage.delta.lake_lock import take_lake; "
         "take_lake(pathlib.Path(sys.argv[1]), 60); print('taken', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(sandbox.lake.resolve())]

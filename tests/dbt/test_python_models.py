@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from factory_assets.storage.dbt_definitions import find_published
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.dbt.definitions import find_published
+from factory_assets.storage.delta.lake import Lake
 from tests.dbt.conftest import Sandbox
 
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from factory_assets.cli import app
-from factory_assets.storage.delta import FACTORY_TIME, PUBLISHES, Lake, TableSpec
-from factory_assets.storage.sandboxes import SandboxError, find_sandbox, list_sandboxes
-from factory_assets.storage.time_travel import Pin, TimeTravelError
+from factory_assets.storage.dbt.sandboxes import SandboxError, find_sandbox, list_sandboxes
+from factory_assets.storage.dbt.time_travel import Pin, TimeTravelError
+from factory_assets.storage.delta.lake import FACTORY_TIME, PUBLISHES, Lake, TableSpec
 from tests.bronze_fixture import DBT_PROJECT, PARTITIONED, complaints, read_raw, run_dbt
 from tests.dbt.conftest import Sandbox
 

@@ -7,8 +7,8 @@ import pytest
 from deltalake import DeltaTable
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.maintenance import maintain_table
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.maintenance import maintain_table
 from tests.dbt.conftest import Sandbox
 from tests.dbt.test_seeds_and_snapshots import write_seed, write_snapshot
 

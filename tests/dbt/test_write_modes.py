@@ -13,12 +13,12 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from factory_assets.storage.dbt_model_write import ModelWrite
-from factory_assets.storage.dbt_table_write import stage_model
-from factory_assets.storage.delta_log import write_commit
-from factory_assets.storage.snapshots import select_files_sql, select_sql
-from factory_assets.storage.table_place import TablePlace
-from factory_assets.storage.table_stage import open_stage
+from factory_assets.storage.dbt.model_write import ModelWrite
+from factory_assets.storage.dbt.table_write import stage_model
+from factory_assets.storage.delta.log import write_commit
+from factory_assets.storage.delta.snapshots import select_files_sql, select_sql
+from factory_assets.storage.delta.table_place import TablePlace
+from factory_assets.storage.delta.table_stage import open_stage
 from tests.dbt.conftest import Sandbox
 
 ODD = ["it's", "a' OR v <> '", "a/b", "%20", "é", "..", "x=1", "日本", "NULL", "a b", "{}", "*", "?", "[x]", None]

@@ -20,9 +20,9 @@ from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.stores import LineStores
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 
 pytestmark = pytest.mark.slow
 LINES = {line.name: line for line in load_lines(FactorySettings())}

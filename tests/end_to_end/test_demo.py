@@ -13,13 +13,13 @@ import pytest
 from factory_assets.components.naming import CAUSE_TAG, REQUEST_TAG
 from factory_assets.contracts.retraining import RESOLVED
 from factory_assets.lines.summary import list_retrains, summarise
-from factory_assets.storage.bronze import QUARANTINE
-from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.mlflow_registry import MlflowRegistry
-from factory_assets.storage.model_versions import ModelVersions
-from factory_assets.storage.retrain_ledger import RetrainLedger
-from factory_assets.storage.training_cycles import TRAINING_CYCLES
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.bronze import QUARANTINE
+from factory_assets.storage.tables.check_results import CHECK_RESULTS
+from factory_assets.storage.tables.model_versions import ModelVersions
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
+from factory_assets.storage.tables.training_cycles import TRAINING_CYCLES
 from tests.end_to_end.conftest import ROOT, environment, run_factory
 
 pytestmark = pytest.mark.slow

@@ -9,13 +9,13 @@ from typing import Any
 
 from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import train_line
-from factory_assets.storage import mlflow_segments
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.drift_references import DriftReferences
-from factory_assets.storage.mlflow_registry import MlflowRegistry
-from factory_assets.storage.model_versions import ModelVersions
-from factory_assets.storage.training_cycles import TrainingCycles
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow import segments as mlflow_segments
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.drift_references import DriftReferences
+from factory_assets.storage.tables.model_versions import ModelVersions
+from factory_assets.storage.tables.training_cycles import TrainingCycles
 from tests.lines.conftest import START
 from tests.lines.fleet_fixture import DAYS, fleet_spec
 

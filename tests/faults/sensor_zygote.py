@@ -24,7 +24,7 @@ from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.contracts.retraining import Outcome
 from factory_assets.core.retraining.claims import RequestClosedError
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 from tests.faults.sensor_location import NOW, SPEC, build_resources
 from tests.recorded import promote
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.publishes import Publishes
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.publishes import Publishes
 from tests.end_to_end.conftest import FACTORY, ROOT, environment, run_factory
 
 pytestmark = pytest.mark.slow

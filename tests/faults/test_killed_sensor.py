@@ -13,8 +13,8 @@ import pytest
 
 from factory_assets.components.naming import REQUEST_TAG
 from factory_assets.storage.clock import FactoryClock
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 from tests.faults.sensor_location import NOW
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.mlflow.registry import MlflowRegistry
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=40)

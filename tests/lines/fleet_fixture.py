@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.storage.delta import Lake, TableSpec
+from factory_assets.storage.delta.lake import Lake, TableSpec
 from tests.lines.conftest import START
 
 DAYS = 60

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from factory_assets.contracts.costs import Cost, Usage, Work
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.lines.accounts import read_ledger_standing, sum_cause_costs, sum_costs, sum_segment_costs
-from factory_assets.storage.costs import Costs
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.retrain_ledger import RetrainLedger
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.costs import Costs
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -25,7 +25,7 @@ from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
-from factory_assets.storage.delta import TableSpec
+from factory_assets.storage.delta.lake import TableSpec
 from tests.lines.conftest import SPEC, START, change_labels, write_things
 from tests.lines.fleet_fixture import fleet_spec, write_fleet
 

@@ -8,9 +8,9 @@ from factory_assets.contracts.incidents import Finding, Incident
 from factory_assets.lines.blocking import find_blocked_days
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactStore
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents
-from factory_assets.storage.mlflow_registry import MlflowRegistry
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.incidents import Incidents
 from tests.lines.conftest import SPEC
 
 NOW = datetime(2013, 5, 3, tzinfo=UTC)

@@ -14,7 +14,7 @@ from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.training import train_line
-from factory_assets.storage.model_versions import PROMOTIONS, PromotionConflictError
+from factory_assets.storage.tables.model_versions import PROMOTIONS, PromotionConflictError
 from tests.lines.conftest import START
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 

@@ -12,8 +12,8 @@ from factory_assets.lines.judging import judge
 from factory_assets.lines.reporting import write_report
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
-from factory_assets.storage.delta import TableSpec
-from factory_assets.storage.drift_results import DRIFT_RESULTS
+from factory_assets.storage.delta.lake import TableSpec
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from tests.lines.conftest import START
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 

@@ -12,7 +12,7 @@ from factory_assets.contracts.model_line import FreshnessSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.tables.incidents import Incidents
 from tests.lines.conftest import NOW, START, write_things
 
 CALENDAR = CalendarSpec(start=START.date(), timezone="UTC")

@@ -13,11 +13,11 @@ from factory_assets.contracts.impact import ImpactReport
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.impact_text import render_markdown
 from factory_assets.lines.impact import Before, as_before, assess_impact, estimate_from_ledger, read_published_state
-from factory_assets.storage.dbt_definitions import DbtModel, list_models
-from factory_assets.storage.dbt_runs import DbtParseError, DbtRuns
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.dbt.definitions import DbtModel, list_models
+from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.git import GitRefError, export_folder
-from factory_assets.storage.retrain_ledger import RETRAIN_LEDGER
+from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER
 from tests.dbt.conftest import Sandbox, make_sandbox
 
 FLIGHTS = """select id, carrier, seconds / 60 as minutes, seats from {{ source('bronze', 'events') }}

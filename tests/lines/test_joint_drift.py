@@ -15,9 +15,9 @@ from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.judging.drift import level_of_a_day
 from factory_assets.lines.training import train_line
-from factory_assets.storage.delta import TableSpec
-from factory_assets.storage.drift_results import DRIFT_RESULTS
-from factory_assets.storage.drift_samples import DRIFT_SAMPLES
+from factory_assets.storage.delta.lake import TableSpec
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.drift_samples import DRIFT_SAMPLES
 from tests.lines.conftest import NOW, START
 from tests.lines.fleet_fixture import fleet_spec
 

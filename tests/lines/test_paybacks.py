@@ -18,8 +18,8 @@ from factory_assets.lines.retrain_situation import add_effects, read_payments, r
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
 from factory_assets.lines.upkeep import find_needed_versions
-from factory_assets.storage.delta import TableSpec
-from factory_assets.storage.paybacks import PAYBACKS
+from factory_assets.storage.delta.lake import TableSpec
+from factory_assets.storage.tables.paybacks import PAYBACKS
 from tests.lines.conftest import SPEC, START, write_things
 from tests.lines.fleet_fixture import fleet_spec, write_fleet
 from tests.recorded import build_version, decide

@@ -11,8 +11,8 @@ from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import ScoringOutcome, score_days
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
-from factory_assets.storage.check_results import CHECK_RESULTS
-from factory_assets.storage.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.check_results import CHECK_RESULTS
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from tests.lines.conftest import NOW, START, change_labels, write_things
 
 

@@ -11,8 +11,8 @@ from factory_assets.core.artefacts import UntrustedArtefactError, pack_models, u
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactMissingError
-from factory_assets.storage.model_versions import MODEL_VERSIONS, PROMOTIONS
-from factory_assets.storage.training_sets import FeatureSetError
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS
+from factory_assets.storage.tables.training_sets import FeatureSetError
 from tests.lines.conftest import NOW, START, write_things
 
 

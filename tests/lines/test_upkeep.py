@@ -12,9 +12,9 @@ from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.paybacks import Payback, Replacement
 from factory_assets.core.paybacks import leave_undecided
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
-from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
-from factory_assets.storage.publishes import Publishes
-from factory_assets.storage.time_travel import Pin
+from factory_assets.storage.dbt.time_travel import Pin
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
+from factory_assets.storage.tables.publishes import Publishes
 from tests.aged_tables import age_table
 from tests.lines.conftest import NOW, SPEC, write_things
 from tests.recorded import build_version, decide

@@ -11,8 +11,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.snapshots import open_table, select_sql
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.snapshots import open_table, select_sql
 from tests.dbt.conftest import sandbox as sandbox  # noqa: PLC0414 (a fixture is found by its name)
 
 ROOT = Path(__file__).parents[2]

@@ -10,14 +10,14 @@ import pytest
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import ColumnContract, SourceSpec
-from factory_assets.storage.bronze import BronzeWriter
-from factory_assets.storage.check_results import CheckResults
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.delta.maintenance import maintain_table
 from factory_assets.storage.landing import find_files
-from factory_assets.storage.maintenance import maintain_table
-from factory_assets.storage.predictions import DAY_COLUMN, Predictions
-from factory_assets.storage.retrain_ledger import RetrainLedger
-from factory_assets.storage.training_sets import TrainingSets
+from factory_assets.storage.tables.bronze import BronzeWriter
+from factory_assets.storage.tables.check_results import CheckResults
+from factory_assets.storage.tables.predictions import DAY_COLUMN, Predictions
+from factory_assets.storage.tables.retrain_ledger import RetrainLedger
+from factory_assets.storage.tables.training_sets import TrainingSets
 from tests.aged_tables import age_table
 from tests.dbt.conftest import Sandbox
 from tests.lines.conftest import NOW, SPEC, START, write_things

@@ -11,11 +11,11 @@ import pytest
 
 from factory_assets.contracts.incidents import Incident
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.storage.batch_profiles import BATCH_PROFILES
-from factory_assets.storage.bronze import BronzeWriter, HeldDaysError, IngestReport
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.incidents import Incidents, NothingHeldError
+from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import find_files
+from factory_assets.storage.tables.batch_profiles import BATCH_PROFILES
+from factory_assets.storage.tables.bronze import BronzeWriter, HeldDaysError, IngestReport
+from factory_assets.storage.tables.incidents import Incidents, NothingHeldError
 
 START = date(2013, 3, 4)
 DAYS = 15

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from factory_assets.contracts.costs import Cost, Usage, Work
-from factory_assets.storage.costs import Costs
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.costs import Costs
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USAGE = Usage(10.0, 2.0, 20.0, 100, 5, 6)

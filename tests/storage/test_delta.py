@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from factory_assets.storage.delta import Lake, TableMissingError, TableSpec
+from factory_assets.storage.delta.lake import Lake, TableMissingError, TableSpec
 
 SPEC = TableSpec("ops/things", pa.schema([("key", pa.string()), ("value", pa.int64())]), keys=("key",), sort_by=("key",))
 

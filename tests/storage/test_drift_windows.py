@@ -14,11 +14,11 @@ from factory_assets.contracts.reports import ScoreProfile
 from factory_assets.core.drift import build_references
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.storage import drift_windows
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.drift_references import DriftReferences
-from factory_assets.storage.drift_results import DRIFT_RESULTS, DriftResults
-from factory_assets.storage.drift_windows import ChangedTypeError, Serving, Window, compare_window
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.tables import drift_windows
+from factory_assets.storage.tables.drift_references import DriftReferences
+from factory_assets.storage.tables.drift_results import DRIFT_RESULTS, DriftResults
+from factory_assets.storage.tables.drift_windows import ChangedTypeError, Serving, Window, compare_window
 
 START = datetime(2013, 7, 1, tzinfo=UTC)
 SPAN = (START, START + timedelta(days=7))

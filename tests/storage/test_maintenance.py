@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
-from factory_assets.storage import maintenance
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.maintenance import maintain_table
+from factory_assets.storage.delta import maintenance
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.delta.maintenance import maintain_table
 from tests.aged_tables import age_table
 
 NAME = "marts/t"

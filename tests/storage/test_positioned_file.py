@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from factory_assets.storage.positioned_file import PositionedFile
+from factory_assets.storage.delta.positioned_file import PositionedFile
 
 CONTENT = np.arange(200_000, dtype="<u4").tobytes()
 

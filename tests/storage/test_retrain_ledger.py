@@ -11,8 +11,8 @@ from factory_assets.contracts.retraining import BY_HAND, Cause, LedgerEntry
 from factory_assets.core.retraining import LedgerBook
 from factory_assets.lines.accounts import read_ledger_standing
 from factory_assets.lines.summary import list_retrains, summarise
-from factory_assets.storage.delta import UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.retrain_ledger import LedgerLayoutError, RetrainLedger
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.tables.retrain_ledger import LedgerLayoutError, RetrainLedger
 
 NOW = datetime(2013, 7, 10, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 
-from factory_assets.storage.snapshots import UnreadableTableError, open_table, select_sql
+from factory_assets.storage.delta.snapshots import UnreadableTableError, open_table, select_sql
 
 ROOTS = ["plain", "with space", "ha#sh", "qu?ery", "st*ar", "it's", 'quo"te', "é日本", "{brace}", "k=v", "a+b&c"]
 

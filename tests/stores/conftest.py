@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from factory_assets.storage.object_stores import open_filesystem, parse_place
+from factory_assets.storage.delta.object_stores import open_filesystem, parse_place
 
 ROOT = Path(__file__).parents[2]
 AZURITE = ROOT / ".cache" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.table_place import TablePlace
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.delta.table_place import TablePlace
 from tests.bronze_fixture import DBT_PROJECT, complaints, run_dbt
 
 SPEC = TableSpec("bronze/events", pa.schema([("k", pa.int64()), ("v", pa.string())]), keys=("k",))

@@ -11,9 +11,9 @@ import pytest
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.delta import Lake, TableSpec
-from factory_assets.storage.maintenance import maintain_table
-from factory_assets.storage.object_stores import Place, parse_place, storage_options
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.delta.maintenance import maintain_table
+from factory_assets.storage.delta.object_stores import Place, parse_place, storage_options
 from tests.stores.conftest import Store
 
 SPEC = TableSpec("ops/things", pa.schema([("key", pa.string()), ("value", pa.int64())]), keys=("key",), sort_by=("key",))

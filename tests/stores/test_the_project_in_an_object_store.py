@@ -7,7 +7,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from factory_assets.storage.delta import Lake
+from factory_assets.storage.delta.lake import Lake
 from tests.bronze_fixture import DBT_PROJECT, complaints, read_all, run_dbt, write_bronze
 from tests.dbt.conftest import Sandbox
 from tests.dbt.conftest import sandbox as sandbox  # noqa: PLC0414 (a fixture is found by its name)

@@ -59,7 +59,7 @@ from factory_assets.lines.retrain_situation import (
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
-from factory_assets.storage.incidents import Incidents
+from factory_assets.storage.tables.incidents import Incidents
 
 # A judging run that takes longer than this is stuck, and is not waited for.
 _JUDGING_PATIENCE = timedelta(minutes=30)

@@ -1,4 +1,4 @@
-"""The counts of a window that lies in memory as a frame: what `storage/drift_windows.py` does over Delta, for a replay."""
+"""The counts of a window that lies in memory as a frame: as `storage/tables/drift_windows.py` over Delta."""
 
 from collections.abc import Mapping, Sequence
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.backtesting.moments import Moment
-from factory_assets.storage.delta import Lake
-from factory_assets.storage.training_sets import KNOWN_AT_COLUMN, LABEL_COLUMN, TrainingSets
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.training_sets import KNOWN_AT_COLUMN, LABEL_COLUMN, TrainingSets
 
 _DAY = "day"
 _NEVER = np.iinfo(np.int64).max

@@ -21,7 +21,7 @@ from factory_assets.core.retraining.decision import PaymentRecord
 from factory_assets.core.retraining.payments import evaluate_payments
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import KnownModel, ModelShelf, Reign
-from factory_assets.storage.training_sets import LABEL_COLUMN
+from factory_assets.storage.tables.training_sets import LABEL_COLUMN
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 

@@ -13,7 +13,7 @@ from factory_assets.core.training import TrainedModel
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.recording import list_changes
 from factory_assets.storage.artefact_store import ArtefactMissingError
-from factory_assets.storage.model_versions import Champion, LineStanding, SegmentStanding, decision_row
+from factory_assets.storage.tables.model_versions import Champion, LineStanding, SegmentStanding, decision_row
 
 
 @dataclass

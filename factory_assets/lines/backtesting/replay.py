@@ -23,7 +23,7 @@ from factory_assets.lines.backtesting.trainings import ReplayedCycle, Trainings
 from factory_assets.lines.backtesting.verdicts import Judge
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy
-from factory_assets.storage.model_versions import LineStanding
+from factory_assets.storage.tables.model_versions import LineStanding
 
 # As many verdicts of one check are looked back over as the sensor looks back over, for each state of the data.
 _VERDICTS_A_STATE = 30

@@ -22,7 +22,7 @@ from factory_assets.lines.fitting import Fits, Plan, fingerprint_declaration, fi
 from factory_assets.lines.recording import summarise_decisions
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.metering import Meter, Reading
-from factory_assets.storage.model_versions import LineStanding
+from factory_assets.storage.tables.model_versions import LineStanding
 
 
 @dataclass(frozen=True)

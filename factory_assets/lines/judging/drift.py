@@ -10,9 +10,9 @@ from factory_assets.core.plots import plot_drift
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.judging.serving import list_serving, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.drift_references import PREDICTION
-from factory_assets.storage.drift_windows import Window, compare_window
-from factory_assets.storage.model_versions import ONLY_SEGMENT
+from factory_assets.storage.tables.drift_references import PREDICTION
+from factory_assets.storage.tables.drift_windows import Window, compare_window
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT
 
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}

@@ -13,8 +13,8 @@ from factory_assets.lines.blocking import find_blocked_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.retrain_situation import count_labels
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.model_versions import ModelVersion
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.model_versions import ModelVersion
 
 _USUAL_WEEKS = 4
 

@@ -15,8 +15,8 @@ from factory_assets.core.plots import nothing_to_show
 from factory_assets.lines.judging.drift import level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.drift_windows import read_share
-from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
+from factory_assets.storage.tables.drift_windows import read_share
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
 
 _ROW = "joint distribution"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.model_versions import ONLY_SEGMENT
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from factory_assets.core.quality_plots import plot_quality
 from factory_assets.lines.judging.drift import drift_numbers, level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.drift_references import LABEL
-from factory_assets.storage.model_versions import ONLY_SEGMENT, ModelVersion
+from factory_assets.storage.tables.drift_references import LABEL
+from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
 
 _NOTHING = ScoreProfile((), (), (), (), ())
 

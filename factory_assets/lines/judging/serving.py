@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from factory_assets.core.segments import segment_keys
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.delta import PinnedTable
-from factory_assets.storage.drift_windows import Serving, Window
+from factory_assets.storage.delta.lake import PinnedTable
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.drift_windows import Serving, Window
 
 
 def list_serving(stores: LineStores) -> list[Serving]:

@@ -1,0 +1,108 @@
+"""The one writer of `ops/drift_references`: what each model version's training rows looked like, feature by feature.
+
+Compact, so that a fleet's references are read in one sweep: 1,000 segments of 12 features are 12,000 rows and 3 MB.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from factory_assets.contracts.reports import FeatureReference, ScoreProfile
+from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.sql import equals_any
+
+_NUMBERS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
+DRIFT_REFERENCES = TableSpec(
+    name="ops/drift_references",
+    schema=pa.schema(
+        [
+            ("line", pa.string()),
+            ("segment", pa.string()),
+            ("version", pa.int64()),
+            ("feature", pa.string()),
+            ("edges", _NUMBERS),
+            ("categories", pa.list_(pa.string())),
+            ("counts", _COUNTS),
+            ("spread", pa.float64()),
+            ("discrete", pa.bool_()),
+            ("design_effect", pa.float64()),
+            ("profile_cuts", _NUMBERS),
+            ("profile_rows", _COUNTS),
+            ("profile_mean_label", _NUMBERS),
+            ("profile_mean_absolute_error", _NUMBERS),
+            ("profile_mean_squared_error", _NUMBERS),
+        ]
+    ),
+    keys=("line", "segment", "version", "feature"),
+    partition_by=("line",),
+    sort_by=("version", "segment", "feature"),
+)
+PREDICTION, LABEL = "prediction", "label"
+
+
+@dataclass(frozen=True)
+class DriftReferences:
+    """Writes and reads the references of all lines."""
+
+    lake: Lake
+
+    def record(
+        self,
+        line: str,
+        version: int,
+        references: Mapping[str, Sequence[FeatureReference]],
+        profiles: Mapping[str, ScoreProfile] | None = None,
+    ) -> None:
+        """Writes the references of one version's segments; writing them again changes nothing.
+
+        Args:
+            line: the model line.
+            version: the version number that the segments share.
+            references: by segment key: one entry a feature, with "prediction" and "label" among them.
+            profiles: by segment key, kept beside the reference of "prediction".
+        """
+        rows = [(segment, reference) for segment, found in references.items() for reference in found]
+        kept = [(profiles or {}).get(segment) if r.feature == PREDICTION else None for segment, r in rows]
+        columns = {
+            "line": [line] * len(rows),
+            "segment": [segment for segment, _ in rows],
+            "version": [version] * len(rows),
+            **{name: [getattr(r, name) for _, r in rows] for name in _REFERENCE_COLUMNS},
+            **{f"profile_{name}": [getattr(p, name, None) for p in kept] for name in _PROFILE_COLUMNS},
+        }
+        table = pa.table(
+            [pa.array(columns[f.name], f.type) for f in DRIFT_REFERENCES.schema], schema=DRIFT_REFERENCES.schema
+        )
+        predicate = " and ".join(
+            (equals_any("line", [line]), equals_any("version", [version]), equals_any("segment", sorted(references)))
+        )
+        self.lake.replace(DRIFT_REFERENCES, table, predicate)
+
+    def read(self, line: str, segment: str, version: int) -> tuple[FeatureReference, ...]:
+        """The references of one model, in the order of their names; none when nothing was recorded."""
+        found = self.lake.rows(DRIFT_REFERENCES, "line = ? and segment = ? and version = ?", [line, segment, version])
+        return tuple(
+            FeatureReference(
+                row["feature"],
+                tuple(row["edges"]),
+                tuple(row["categories"]),
+                tuple(row["counts"]),
+                row["spread"],
+                row["discrete"],
+                row["design_effect"],
+            )
+            for row in found
+        )
+
+    def read_profile(self, line: str, segment: str, version: int) -> ScoreProfile | None:
+        """What the holdout of one model says of its scores; None when nothing was recorded."""
+        where = "line = ? and segment = ? and version = ? and feature = ? and profile_cuts is not null"
+        found = self.lake.rows(DRIFT_REFERENCES, where, [line, segment, version, PREDICTION])
+        if not found:
+            return None
+        return ScoreProfile(*(tuple(found[0][f"profile_{name}"]) for name in _PROFILE_COLUMNS))
+
+
+_REFERENCE_COLUMNS = tuple(FeatureReference.__dataclass_fields__)
+_PROFILE_COLUMNS = tuple(ScoreProfile.__dataclass_fields__)
