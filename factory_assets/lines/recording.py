@@ -136,7 +136,9 @@ def summarise_decisions(rows: list[dict[str, object]]) -> PromotionDecision:
     if below:
         promoted = sum(bool(row["promoted"]) for row in below)
         failed = sum(row["outcome"] == "failed" for row in below)
-        counted = f"{promoted} of {len(below)} segments promoted, {failed} failed."
+        fitted = sum(row["outcome"] == "fitted" for row in below)
+        left = len(below) - fitted - failed
+        counted = f"{promoted} of {fitted:,} fitted segments promoted, {failed} failed, {left:,} not fitted."
         reason = f"{counted} All rows: {reason}" if reason else counted
     value = float(str(root["challenger_value"])) if root is not None and root["challenger_value"] is not None else np.nan
     against = float(str(root["champion_value"])) if root is not None and root["champion_value"] is not None else None
