@@ -8,6 +8,7 @@ import dagster as dg
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.ledger_asset import build_ledger_spec, build_table
 from factory_assets.components.naming import ACCOUNTS_GROUP, ACCOUNTS_JOB, ACCOUNTS_SCHEDULE, costs_key
+from factory_assets.components.scheduled_job import build_scheduled_job
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.lines.accounts import sum_cause_costs, sum_costs, sum_segment_costs
 from factory_assets.resources import LakeResource
@@ -23,21 +24,15 @@ class RetrainBudget(DeclaredComponent[RetrainBudgetSpec]):
 
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The ledger and the costs as assets, with the job and the schedule that sum up."""
-        job = dg.define_asset_job(
-            ACCOUNTS_JOB,
-            selection=dg.AssetSelection.assets(costs_key()),
-            description="Sums up what work has cost.",
-            executor_def=dg.in_process_executor,
+        accounting = build_scheduled_job(
+            (ACCOUNTS_JOB, ACCOUNTS_SCHEDULE),
+            dg.AssetSelection.assets(costs_key()),
+            "40 4 * * *",
+            "UTC",
+            does="Sums up what work has cost.",
+            why="Accounts once a day.",
         )
-        schedule = dg.ScheduleDefinition(
-            name=ACCOUNTS_SCHEDULE,
-            job=job,
-            cron_schedule="40 4 * * *",
-            execution_timezone="UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Accounts once a day.",
-        )
-        return dg.Definitions(assets=[build_ledger_spec(), _build_costs_asset()], jobs=[job], schedules=[schedule])
+        return dg.Definitions.merge(dg.Definitions(assets=[build_ledger_spec(), _build_costs_asset()]), accounting)
 
 
 def find_budget(context: dg.ComponentLoadContext) -> RetrainBudgetSpec | None:

@@ -19,6 +19,7 @@ from factory_assets.components.naming import (
     range_tags,
 )
 from factory_assets.components.refreshing import build_refresh_sensor
+from factory_assets.components.scheduled_job import build_scheduled_job
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.calendar_days import closed_days
@@ -45,33 +46,21 @@ class Calendar(DeclaredComponent[CalendarSpec]):
             description="Sources, dbt models with their tests, and predictions, for a day or a range of days in one run.",
             executor_def=dg.in_process_executor,
         )
-        monitor = dg.define_asset_job(
-            MONITOR_JOB,
-            selection=checks | dg.AssetSelection.tag(CADENCE_TAG, MONITOR_CADENCE),
-            description="The checks of all sources and model lines, and whether past promotions paid; nothing else.",
-            executor_def=dg.in_process_executor,
+        monitoring = build_scheduled_job(
+            (MONITOR_JOB, MONITOR_SCHEDULE),
+            checks | dg.AssetSelection.tag(CADENCE_TAG, MONITOR_CADENCE),
+            "15 * * * *",
+            self.spec.timezone,
+            does="The checks of all sources and model lines, and whether past promotions paid; nothing else.",
+            why="Judges every source and line hourly, so that a check fails even when nothing is materialized.",
         )
-        monitoring = dg.ScheduleDefinition(
-            name=MONITOR_SCHEDULE,
-            job=monitor,
-            cron_schedule="15 * * * *",
-            execution_timezone=self.spec.timezone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Judges every source and line hourly, so that a check fails even when nothing is materialized.",
-        )
-        report = dg.define_asset_job(
-            REPORT_JOB,
-            selection=dg.AssetSelection.tag(CADENCE_TAG, REPORT_CADENCE),
-            description="The drift report of every model line.",
-            executor_def=dg.in_process_executor,
-        )
-        reporting = dg.ScheduleDefinition(
-            name=REPORT_SCHEDULE,
-            job=report,
-            cron_schedule="45 7 * * *",
-            execution_timezone=self.spec.timezone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Writes the reports anew each morning.",
+        reporting = build_scheduled_job(
+            (REPORT_JOB, REPORT_SCHEDULE),
+            dg.AssetSelection.tag(CADENCE_TAG, REPORT_CADENCE),
+            "45 7 * * *",
+            self.spec.timezone,
+            does="The drift report of every model line.",
+            why="Writes the reports anew each morning.",
         )
         sources = [
             component.spec for component in declared if not component.problems and isinstance(component.spec, SourceSpec)
@@ -79,8 +68,8 @@ class Calendar(DeclaredComponent[CalendarSpec]):
         sensors = [build_catch_up_sensor(sources, self.spec)] if sources else []
         if any(source.max_lag for source in sources):
             sensors.append(build_refresh_sensor(sources, self.spec))
-        schedules = [_build_daily_schedule(self.spec), monitoring, reporting]
-        return dg.Definitions(jobs=[daily, monitor, report], schedules=schedules, sensors=sensors)
+        days = dg.Definitions(jobs=[daily], schedules=[_build_daily_schedule(self.spec)], sensors=sensors)
+        return dg.Definitions.merge(days, monitoring, reporting)
 
 
 def find_calendar(context: dg.ComponentLoadContext) -> CalendarSpec | None:

@@ -1,7 +1,7 @@
 """The newest verdict of any asset check, by Dagster's record; see check_history.py on why it is read in this way."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-_COMPLETED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-_FAILING_SEGMENTS = "failing_segments"
+from factory_assets.components.naming import FAILING_SEGMENTS_METADATA
+
+COMPLETED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,24 @@ def read_newest_verdicts(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCh
     newest = storage.get_latest_asset_check_execution_by_key(list(keys))
     for key in keys:
         record = newest.get(key)
-        if record is not None and record.status not in _COMPLETED:
-            history = storage.get_asset_check_execution_history(key, limit=1, status=_COMPLETED)
+        if record is not None and record.status not in COMPLETED:
+            history = storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED)
             record = history[0] if history else None
         if record is not None and record.evaluation is not None:
             yield _to_verdict(key, record)
+
+
+def read_json(metadata: Mapping[str, Any], name: str) -> Any:
+    """A list or mapping, as JSON metadata or as text that holds JSON; None where there is none."""
+    value = metadata.get(name)
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _to_verdict(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> NewestVerdict:
     evaluation = record.evaluation
     if evaluation is None:
         raise LookupError(f"check record {record.id} has no evaluation")
-    segments: Any = evaluation.metadata[_FAILING_SEGMENTS].value if _FAILING_SEGMENTS in evaluation.metadata else []
-    listed = json.loads(segments) if isinstance(segments, str) else segments
+    listed = read_json({name: value.value for name, value in evaluation.metadata.items()}, FAILING_SEGMENTS_METADATA) or []
     return NewestVerdict(
         key=key,
         passed=evaluation.passed,

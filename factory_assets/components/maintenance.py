@@ -16,6 +16,7 @@ from factory_assets.components.naming import (
     UPKEEP_GROUP,
     maintenance_key,
 )
+from factory_assets.components.scheduled_job import build_scheduled_job
 from factory_assets.contracts.maintenance import MaintenanceSpec, TableCare
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.upkeep import care_for_lake
@@ -33,26 +34,20 @@ class Maintenance(DeclaredComponent[MaintenanceSpec]):
         lines = [line.spec for line in context.component_tree.get_all_components(of_type=ModelLine) if not line.problems]
         calendar = find_calendar(context)
         hour, minute = self.spec.at.split(":")
-        job = dg.define_asset_job(
-            MAINTENANCE_JOB,
-            selection=dg.AssetSelection.assets(maintenance_key()),
-            description="Compacts, checkpoints and vacuums the tables of the lake.",
-            executor_def=dg.in_process_executor,
-        )
-        schedule = dg.ScheduleDefinition(
-            name=MAINTENANCE_SCHEDULE,
-            job=job,
-            cron_schedule=f"{int(minute)} {int(hour)} * * *",
-            execution_timezone=calendar.timezone if calendar else "UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="One round of care a day.",
+        rounds = build_scheduled_job(
+            (MAINTENANCE_JOB, MAINTENANCE_SCHEDULE),
+            dg.AssetSelection.assets(maintenance_key()),
+            f"{int(minute)} {int(hour)} * * *",
+            calendar.timezone if calendar else "UTC",
+            does="Compacts, checkpoints and vacuums the tables of the lake.",
+            why="One round of care a day.",
         )
         # Load goes on without the pins; the round does not.
         try:
             pins: Mapping[str, Pin] | str = find_pins(context)
         except LookupError as error:
             pins = str(error)
-        return dg.Definitions(assets=[_build_asset(self.spec, lines, pins)], jobs=[job], schedules=[schedule])
+        return dg.Definitions.merge(dg.Definitions(assets=[_build_asset(self.spec, lines, pins)]), rounds)
 
 
 def _build_asset(

@@ -48,6 +48,8 @@ CATCH_UP_TAG = "factory/catch_up"
 REFRESH_TAG_PREFIX = "factory/refresh_"
 REQUEST_TAG = "factory/retrain_request"
 CHECK_TAG_PREFIX = "factory/check/"
+# In the metadata of a check: the segments that failed it, or "all" of a line that has none.
+FAILING_SEGMENTS_METADATA = "failing_segments"
 PRIORITY_TAG = "dagster/priority"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"

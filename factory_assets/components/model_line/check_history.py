@@ -1,29 +1,24 @@
-"""What Dagster's record says of asset checks. The only module that touches this half-internal part of Dagster.
+"""What Dagster's record says of asset checks. Only this module and check_verdicts.py touch that half-internal part.
 
 `get_asset_check_execution_history` is the one reading that neither drops nor repeats failures on SQLite and PostgreSQL
 (`get_event_records` needs a run-aware cursor on SQLite and returns nothing with an asset filter on PostgreSQL, and
 `latest_by_key` may return a planned row that hides a failure). A test holds it to the pinned minor version.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
+from factory_assets.components.check_verdicts import COMPLETED, read_json
 from factory_assets.components.model_line.checks import CHAMPION_METADATA, DATA_AS_OF_METADATA
+from factory_assets.components.naming import FAILING_SEGMENTS_METADATA
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
 from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
 
-_COMPLETED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-FAILING_SEGMENTS_METADATA = "failing_segments"
 SEGMENT_EFFECTS_METADATA = "segment_effects"
 # The monitor judges hourly, and the same data may be judged many times: this many verdicts are looked back for one state.
 _VERDICTS_A_STATE = 30
@@ -78,7 +73,7 @@ def _of_model(verdict: Verdict, model: JudgedModel) -> Verdict:
 
 def _read_completed(instance: dg.DagsterInstance, key: dg.AssetCheckKey, confirm: int) -> list[AssetCheckExecutionRecord]:
     limit = 1 if confirm == 1 else confirm * _VERDICTS_A_STATE
-    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=limit, status=_COMPLETED)
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=limit, status=COMPLETED)
     return [record for record in records if record.evaluation is not None]
 
 
@@ -97,14 +92,8 @@ def _to_verdict(kind: str, record: AssetCheckExecutionRecord) -> Verdict:
         champion_version=int(str(metadata.get(CHAMPION_METADATA, 0))),
         data_as_of_utc=as_of,
         summary=evaluation.description or "",
-        segments=tuple(_read_json(metadata, FAILING_SEGMENTS_METADATA) or (ONLY_SEGMENT,)),
+        segments=tuple(read_json(metadata, FAILING_SEGMENTS_METADATA) or (ONLY_SEGMENT,)),
         evaluated_at_utc=datetime.fromtimestamp(record.event.timestamp, UTC),
-        effects=_read_json(metadata, SEGMENT_EFFECTS_METADATA) or {},
+        effects=read_json(metadata, SEGMENT_EFFECTS_METADATA) or {},
     )
     return Verdict(as_of, failed)
-
-
-def _read_json(metadata: Mapping[str, Any], name: str) -> Any:
-    """A list or mapping, as JSON metadata or as text that holds JSON."""
-    value = metadata.get(name)
-    return json.loads(value) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ import dagster as dg
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
-from factory_assets.components.naming import models_key, predictions_key
+from factory_assets.components.naming import FAILING_SEGMENTS_METADATA, models_key, predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.names import format_duration
@@ -20,7 +20,6 @@ from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 CHAMPION_METADATA = "champion_version"
 DATA_AS_OF_METADATA = "data_as_of"
-FAILING_SEGMENTS_METADATA = "failing_segments"
 
 
 def check_keys(spec: ModelLineSpec) -> dict[CheckKind, dg.AssetCheckKey]:
@@ -79,7 +78,7 @@ def _metadata(judgement: Judgement) -> dict[str, Any]:
     return {
         "picture": dg.MetadataValue.md(image_markdown(judgement.picture, judgement.summary)),
         **judgement.numbers,
-        FAILING_SEGMENTS_METADATA: [] if judgement.passed else list(judgement.failing_segments),
+        FAILING_SEGMENTS_METADATA: list(judgement.failing_segments),
         CHAMPION_METADATA: judgement.champion_version,
         DATA_AS_OF_METADATA: dg.MetadataValue.timestamp(judgement.data_as_of_utc),
     }

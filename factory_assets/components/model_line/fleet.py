@@ -8,6 +8,7 @@ import dagster as dg
 
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
+    FAILING_SEGMENTS_METADATA,
     FOUND_BY_TAG,
     models_key,
     range_tags,
@@ -41,7 +42,7 @@ def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition
         summary = f"{len(failed)} segments failed: {named}" if failed else "No segment failed."
         reasons = [dg.TableRecord({"segment": segment, "reason": reason}) for segment, reason in failed.items()]
         table = {"reasons": dg.MetadataValue.table(reasons[:_MOST_LISTED])} if reasons else {}
-        metadata = {"failing_segments": dg.MetadataValue.json(list(failed)), **table}
+        metadata = {FAILING_SEGMENTS_METADATA: dg.MetadataValue.json(list(failed)), **table}
         return dg.AssetCheckResult(
             passed=not failed, severity=dg.AssetCheckSeverity.WARN, description=summary, metadata=metadata
         )
@@ -140,7 +141,7 @@ def describe_fleet(outcome: TrainingOutcome) -> dict[str, Any]:
         f"fleet_{cycle.metric}": cycle.fleet_value,
         f"global_{cycle.metric}": cycle.global_value,
         "exam_rows": cycle.exam_rows,
-        "failing_segments": dg.MetadataValue.json([row["segment"] for row in failed]),
+        FAILING_SEGMENTS_METADATA: dg.MetadataValue.json([row["segment"] for row in failed]),
         "segments": dg.MetadataValue.table(
             [
                 dg.TableRecord(
