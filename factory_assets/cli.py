@@ -79,7 +79,8 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")]
 
     settings = FactorySettings()
     with _plain_errors(), own_data_folder(settings):
-        prepare_dagster_home(settings)
+        if notice := prepare_dagster_home(settings):
+            console.print(notice, markup=False)
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
             mark_lost_runs(instance)
         command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]

@@ -11,20 +11,30 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.generated_settings import write_generated
 
 
-def prepare_dagster_home(settings: FactorySettings) -> None:
-    """Makes the home with the shipped dagster.yaml, and points this process and its children at it."""
+def prepare_dagster_home(settings: FactorySettings) -> str:
+    """Makes the home with the shipped dagster.yaml, and points this process and its children at it.
+
+    A home that is there takes over what a later release ships, unless a person edited its file: that one is kept, and a
+    sentence returned that names what differs.
+    """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shipped = files("factory_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
     config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(shipped, encoding="utf-8")
+    differing = write_generated(config, shipped)
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["FACTORY_DATA_DIR"] = str(settings.data)
     # One planned event for a range of days and asset, not one for each day: 120 days are 2,040 events, 12 s of CPU.
     os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
+    if not differing:
+        return ""
+    return (
+        f"{config} was edited and is kept; it differs from what this release ships in {', '.join(differing)}. "
+        "Delete it to take over the shipped settings."
+    )
 
 
 def load_lines(settings: FactorySettings) -> list[ModelLineSpec]:

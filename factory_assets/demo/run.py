@@ -150,7 +150,8 @@ def play_demo(settings: FactorySettings, plan: Plan, report: Report) -> None:
         DataFolderInUseError: when another factory process works on the data folder.
     """
     with own_data_folder(settings):
-        prepare_dagster_home(settings)
+        if notice := prepare_dagster_home(settings):
+            report(notice)
         played = settings.data / _PLAYED
         if played.is_file() and played.read_text() == plan.key:
             report("the demo has been played: nothing to do")
