@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from factory_assets.contracts.impact import LineImpact, ModelChange
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.sql_meaning import ColumnMeaning, QueryMeaning, short_hash
-from factory_assets.core.sql_relations import ANY_COLUMN, ROWS, Inputs
+from factory_assets.core.query_meaning import ColumnMeaning, QueryMeaning, short_hash
+from factory_assets.core.query_meaning.relations import ANY_COLUMN, ROWS, Inputs
 
 
 @dataclass(frozen=True)

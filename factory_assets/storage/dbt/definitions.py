@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from factory_assets.core.impact import ModelMeaning
-from factory_assets.core.sql_meaning import KnownTable, QueryMeaning, SqlNotUnderstoodError, meaning_of_text, read_meaning
+from factory_assets.core.query_meaning import KnownTable, QueryMeaning, SqlNotUnderstoodError, meaning_of_text, read_meaning
 from factory_assets.storage.dbt.published_query import PublishedQuery, decode_record
 from factory_assets.storage.delta.lake import Lake
 

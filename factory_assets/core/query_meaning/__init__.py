@@ -17,8 +17,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from factory_assets.core.sql_binding import Binder
-from factory_assets.core.sql_relations import ANY_COLUMN, NOTHING, ROWS, Inputs, Relation
+from factory_assets.core.query_meaning.binding import Binder
+from factory_assets.core.query_meaning.relations import ANY_COLUMN, NOTHING, ROWS, Inputs, Relation
 
 
 class SqlNotUnderstoodError(ValueError):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot.dialects.duckdb import DuckDB
 
-from factory_assets.core.sql_meaning import KnownTable, QueryMeaning, SqlNotUnderstoodError, read_meaning
+from factory_assets.core.query_meaning import KnownTable, QueryMeaning, SqlNotUnderstoodError, read_meaning
 
 TABLES = {
     "marts.flight": KnownTable(("id", "carrier", "origin", "day", "delay", "seats"), (frozenset({"id"}),)),
