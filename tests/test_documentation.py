@@ -42,13 +42,14 @@ from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.tables.alerts import ALERTS
 from factory_assets.storage.tables.batch_profiles import BATCH_PROFILES
-from factory_assets.storage.tables.bronze import INGESTED_FILES, QUARANTINE, BronzeWriter
+from factory_assets.storage.tables.bronze import QUARANTINE, BronzeWriter
 from factory_assets.storage.tables.check_results import CHECK_RESULTS
 from factory_assets.storage.tables.costs import COSTS, Costs
 from factory_assets.storage.tables.drift_references import DRIFT_REFERENCES
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from factory_assets.storage.tables.feature_hashes import FEATURE_HASHES
 from factory_assets.storage.tables.incidents import INCIDENTS
+from factory_assets.storage.tables.ingested_files import INGESTED_FILES
 from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
 from factory_assets.storage.tables.paybacks import PAYBACKS, Paybacks
 from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER, RetrainLedger

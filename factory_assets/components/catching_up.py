@@ -10,7 +10,7 @@ from factory_assets.components.run_states import next_attempt
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.incidents import Incident
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.core.incidents import decide_catch_up
+from factory_assets.core.incidents.lifecycle import decide_catch_up
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.landing import find_files, fingerprint_files

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -28,6 +29,11 @@ class LandedFile:
     name: str
     partition: str | None
     sha256: str
+
+    @property
+    def day(self) -> date | None:
+        """The day that it belongs to; None of a source without days."""
+        return date.fromisoformat(self.partition) if self.partition else None
 
 
 def find_files(landing: Path, spec: SourceSpec, partitions: Iterable[str]) -> list[LandedFile]:

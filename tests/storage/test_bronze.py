@@ -153,7 +153,7 @@ def test_killed_before_the_record_is_written_the_day_is_done_again(tmp_path, lan
     land("2013-01-01.csv", "1,b,20,NA", "x,b,1,NA")
     ingest()
     lake = Lake(str(tmp_path / "lake"))
-    from factory_assets.storage.tables.bronze import INGESTED_FILES
+    from factory_assets.storage.tables.ingested_files import INGESTED_FILES
 
     lake.replace(INGESTED_FILES, INGESTED_FILES.schema.empty_table())
     ingest()

@@ -44,7 +44,7 @@ from factory_assets.contracts.retraining import (
     RetrainHistory,
     RetrainRequest,
 )
-from factory_assets.core.incidents import hold_back
+from factory_assets.core.incidents.lifecycle import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
 from factory_assets.lines.judging.judgement import NEVER, newest_feature_row
 from factory_assets.lines.retrain_situation import (
