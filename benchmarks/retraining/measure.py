@@ -16,25 +16,18 @@ from benchmarks.retraining.simulation import Simulation
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.retraining import build_retraining_sensor
 from factory_assets.contracts.budget import RetrainBudgetSpec
-from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.tables.retrain_ledger import RetrainLedger, find_ledger
+from tests.declared_lines import flight_line
 
 MODELS, TICKS = 1000, 500
 SEGMENTS = tuple(f"s{number:04}" for number in range(MODELS))
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
-SPEC = ModelLineSpec(
-    name="fleet",
-    feature_set="feat_flight",
-    entity=("flight_id",),
-    as_of="departs_at",
-    label={"model": "fct_flight", "column": "late", "known_at": "known_at"},
-    estimator="sklearn.linear_model.LogisticRegression",
-)
+SPEC = flight_line(name="fleet")
 
 
 def measure_retraining(console: Console, rounds: int) -> list[Figure]:

@@ -22,16 +22,11 @@ from tests.components.conftest import Sandbox
 from tests.components.test_broken_feeds import an_incident
 from tests.components.test_declarations_in_a_sandbox import problems_of
 from tests.dbt.conftest import make_sandbox
+from tests.declared_lines import THING_LINE
 from tests.lines.conftest import NOW, write_things
 
 LINE = {
-    "name": "delay",
-    "feature_set": "feat_thing",
-    "entity": ["id"],
-    "as_of": "at",
-    "label": {"model": "fct_thing", "column": "late", "known_at": "known_at"},
-    "estimator": "sklearn.linear_model.LogisticRegression",
-    "validation": {"holdout": "7d", "min_rows": 50},
+    **THING_LINE,
     "drift": {"window": "7d"},
     "retrain": {"triggers": [{"check": "no_thing_is_huge"}, {"check": "marts/fct_thing:labels_are_plausible"}]},
 }

@@ -24,16 +24,11 @@ from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 from factory_assets.storage.tables.retrain_ledger import RetrainLedger
+from tests.declared_lines import flight_line
 from tests.recorded import TRAINED, promote
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
-SPEC = ModelLineSpec(
-    name="delay",
-    feature_set="feat_flight",
-    entity=("flight_id",),
-    as_of="departs_at",
-    label={"model": "fct_flight", "column": "late", "known_at": "known_at"},
-    estimator="sklearn.linear_model.LogisticRegression",
+SPEC = flight_line(
     drift={"window": "7d"},
     retrain={"triggers": ("feature_drift", "model_age"), "cooldown": "7d", "backoff": "10m", "max_attempts": 2},
 )

@@ -10,18 +10,12 @@ from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.retraining import build_retrain_job, build_retraining_sensor
 from factory_assets.components.model_line.training import build_models_asset, build_training_set_asset
 from factory_assets.contracts.calendar import CalendarSpec
-from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from tests.declared_lines import flight_line
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
 FOLDER = Path(os.environ.get("FAULT_FOLDER", "/nowhere"))
-SPEC = ModelLineSpec(
-    name="delay",
-    feature_set="feat_flight",
-    entity=("flight_id",),
-    as_of="departs_at",
-    label={"model": "fct_flight", "column": "late", "known_at": "known_at"},
-    estimator="sklearn.linear_model.LogisticRegression",
+SPEC = flight_line(
     retrain={"triggers": ("feature_drift", "model_age"), "cooldown": "7d", "backoff": "10m"},
 )
 

@@ -8,25 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.mlflow.registry import MlflowRegistry
+from tests.declared_lines import thing_line
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=40)
 HOURS = 24 * 60
-SPEC = ModelLineSpec(
-    name="delay",
-    feature_set="feat_thing",
-    entity=("id",),
-    as_of="at",
-    label={"model": "fct_thing", "column": "late", "known_at": "known_at"},
-    estimator="sklearn.linear_model.LogisticRegression",
-    validation={"holdout": "7d", "min_rows": 50},
-    drift={"window": "14d"},
-)
+SPEC = thing_line()
 
 
 def write_things(lake: Lake, shift: float = 0.0, hours: int = HOURS) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.storage.delta.lake import Lake, TableSpec
+from tests.declared_lines import THING_LINE
 from tests.lines.conftest import START
 
 DAYS = 60
@@ -15,15 +16,9 @@ EACH_DAY = 16
 # By route, how `x` decides the label: the routes of AA differ, those of UA are alike, so UA's own model is good enough.
 RULES = {"AA~r1": 3.0, "AA~r2": -3.0, "UA~r1": 1.0, "UA~r2": 1.0}
 FLEET: dict[str, Any] = {
-    "name": "delay",
-    "feature_set": "feat_thing",
-    "entity": ["id"],
-    "as_of": "at",
-    "label": {"model": "fct_thing", "column": "late", "known_at": "known_at"},
+    **THING_LINE,
     "features": ["x", "noise"],
-    "estimator": "sklearn.linear_model.LogisticRegression",
     "validation": {"holdout": "16d", "min_rows": 50},
-    "drift": {"window": "14d"},
     "segment_by": ["carrier", "route"],
     "parents": [["carrier"]],
     "segments": {"min_rows": 40, "confidence": 0.9},
