@@ -1,4 +1,7 @@
-"""Runs the sides of a fleet, each in a process of its own and by turns, and reports what the factory adds."""
+"""Runs the sides of a fleet, each in a process of its own and by turns, and reports what the factory adds.
+
+`python -m benchmarks.fleet.compare ESTIMATOR [ROUNDS]` measures the cycle of one estimator alone, and writes no result.
+"""
 
 import json
 import os
@@ -15,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
-from benchmarks.figures import Figure, at_most
+from benchmarks.figures import Figure, at_most, print_figures
 from benchmarks.fleet.factory import CHANGED_SEGMENTS
 from benchmarks.fleet.work import Estimator, Work, pick_segments, read_flights, write_lake
 from benchmarks.loop.work import PROJECT
@@ -60,6 +63,18 @@ def measure_fleet(console: Console, rounds: int) -> list[Figure]:
                 figures += _small_cycle_figures(found["factory"])
         scored = run_side("scoring", prepare(Path(temporary) / "scoring", flights, SEGMENTS, "small_trees"))
     return [*figures, *_scoring_figures(scored)]
+
+
+def measure_cycle(console: Console, estimator: Estimator, rounds: int) -> list[Figure]:
+    """The full cycle of one estimator over the bare loop of the same fits, and nothing else.
+
+    Raises:
+        DifferentWorkError: when a segment's metric differs between the sides.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-fleet-") as temporary:
+        flights = pick_segments(read_flights(), SEGMENTS)
+        found = _measure_sides(console, Path(temporary), flights, estimator, rounds, ("bare", "factory"))
+    return _cycle_figures(estimator, found["bare"], found["factory"], rounds)
 
 
 def prepare(folder: Path, flights: pa.Table, segments: int, estimator: Estimator) -> Work:
@@ -162,3 +177,9 @@ def _scoring_figures(scored: dict[str, Any]) -> list[Figure]:
         how = f"{facts['rows']:,} flights by {facts['models']:,} HistGradientBoosting models, loaded on both sides"
         figures.append(at_most(f"scoring all flights over a bare loop of predicts, {clock}", ours / plain, "x", 1.3, how))
     return figures
+
+
+if __name__ == "__main__":
+    _console, _rounds = Console(highlight=False), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    _chosen: Estimator = sys.argv[1]  # type: ignore[assignment]
+    print_figures(_console, NAMES[_chosen], measure_cycle(_console, _chosen, _rounds))

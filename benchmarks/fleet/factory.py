@@ -70,12 +70,15 @@ def main(folder: str, segments: str, estimator: Estimator, *phases: str) -> None
 def _load() -> None:
     """Imports what a code location that has run before has imported."""
     import mlflow.pyfunc  # noqa: F401
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 
     import factory_assets.lines.training  # noqa: F401
     from factory_assets.storage.sqlite_files import ease_sqlite
 
-    # As the definitions do.
-    ease_sqlite()
+    # As the definitions do, for the same storages.
+    ease_sqlite(sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
 
 
 def _write_config(home: Path) -> str:

@@ -189,6 +189,38 @@ def test_a_promoted_segment_is_found_in_mlflow_and_loads_with_the_ordinary_clien
     np.testing.assert_array_equal(alone.predict(features), fleet_model.predict(features))
 
 
+def test_the_filters_of_mlflow_pages_find_any_segment_by_name_by_outcome_and_by_champion(trained) -> None:
+    """The strings are those that docs/how-to/declare-a-fleet.md gives to be typed into the search boxes."""
+    stores, outcome = trained
+    client, decisions = stores.registry.client(), decided(outcome)
+    experiment = client.get_experiment_by_name("delay").experiment_id
+
+    def segments_of_runs(search: str) -> set[str]:
+        return {run.data.tags["factory.segment"] for run in client.search_runs([experiment], search)}
+
+    def segments_of_versions(search: str) -> set[str]:
+        found = client.search_model_versions(search)
+        return {version.tags["factory.segment"] for version in found}
+
+    trained_ones = {key for key, row in decisions.items() if row["outcome"] == "fitted" and key != "all"}
+    promoted = {key for key in trained_ones if decisions[key]["promoted"]}
+    good = {key for key in trained_ones if decisions[key]["challenger_value"] > 0.8}
+    assert promoted < trained_ones  # the difference is what a filter has to make
+    assert good < trained_ones
+    for segment in trained_ones:
+        assert segments_of_runs(f"tags.`factory.segment` = '{segment}'") == {segment}
+    assert segments_of_runs("tags.`factory.segment` LIKE 'UA~%'") == {key for key in trained_ones if key.startswith("UA~")}
+    assert segments_of_runs("tags.`factory.gate` = 'promoted' and tags.`factory.segment` LIKE '%'") == promoted
+    assert segments_of_runs("metrics.roc_auc > 0.8 and tags.`factory.segment` LIKE '%'") == good
+    assert segments_of_runs(f"tags.`mlflow.parentRunId` = '{outcome.version.mlflow_run_id}'") == trained_ones
+    for segment in promoted:
+        assert segments_of_versions(f"tags.`factory.segment` = '{segment}'") == {segment}
+    assert segments_of_versions("name LIKE 'delay.%' and tags.`factory.version` = '1'") == promoted
+    assert segments_of_versions("tags.`factory.serves` = 'true' and name LIKE 'delay.%'") == {
+        key for key in promoted if decisions[key]["serves"]
+    }
+
+
 def test_without_entries_of_single_segments_mlflow_has_the_fleet_alone(fleet) -> None:
     quiet = replace(fleet, spec=fleet_spec(mlflow={"per_segment": "none"}))
     outcome = train(quiet)

@@ -178,9 +178,7 @@ class MlflowRegistry:
                 artifacts={"bundle": str(bundle), "serving": str(serving)},
                 model_config={"serving_sha256": digest(record.serving)},
                 signature=mlflow.models.infer_signature(record.example, record.example_scores),
-                pip_requirements=sorted(
-                    {*(f"{name}=={package_version(name)}" for name in _REQUIRED), *record.estimator_packages}
-                ),
+                pip_requirements=_requirements(record),
             )
         return str(info.model_uri)
 
