@@ -104,6 +104,17 @@ def test_a_segment_may_be_served_by_anothers_reference_and_one_without_rows_is_e
     assert (found.current[0].sum(), found.current[1].sum() > 100) == (0, True)
 
 
+def test_references_in_many_files_and_with_features_of_some_segments_alone_count_as_the_frame_does(lake):
+    reference, current = rows(0), rows(1, 400, segments=("a", "b", "c'", "unserved"), shift=1.0)
+    made = build_references(reference, FEATURES, reference["segment"].to_numpy())
+    made["b"] = tuple(kept for kept in made["b"] if kept.feature != "x")
+    for segment in ("c'", "a", "b"):
+        DriftReferences(lake).record("line", 3, {segment: made[segment]})
+    serving = [Serving(segment, segment, 3) for segment in ("b", "c'", "a")]
+    ours = compare_window(lake, "line", window(write(lake, current)), serving)
+    same(ours, compare_frame(made, current, current["segment"].to_numpy()))
+
+
 def test_other_versions_and_lines_are_not_compared_with(lake):
     kept(lake, rows(0))
     table = write(lake, rows(1))

@@ -73,10 +73,9 @@ class Comparison:
 
     def shares_of(self, place: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
         """The bins of one comparison that hold anything: reference shares, current shares, and a short name for each."""
-        one = self.take(np.array([place]))
-        before, now = (counts[0] for counts in one.coarse())
+        before, now = (counts[place] for counts in self.coarse())
         if self.is_numeric:
-            names = _numeric_labels(self.edges[place], coarse_cells(one.reference[:, :-2])[0], len(before))
+            names = _numeric_labels(self.edges[place], coarse_cells(self.reference[place, :-2]), len(before))
         else:
             listed = self.categories[place]
             names = [*listed, *[""] * (len(before) - 2 - len(listed)), "other", "missing"]

@@ -49,19 +49,19 @@ def p_values(
     if measure == "wasserstein":
         # Shuffling cells cannot move what lies outside the reference's range; ranks can.
         measure, effects = "ks", effect_sizes(comparison, "ks")
-    if measure == "ks":
-        rough = kolmogorov_p_values(comparison.reference, comparison.current, designs)
-        analytic = rough
-    else:
-        bins = comparison.coarse()
-        rough = chi_square_p_values(*bins, designs)
-        analytic = pooled_chi_square_p_values(*bins, designs)
+    may_permute = (comparison.current.sum(axis=1) < _FEW_ROWS) | (null == "permutation")
     if null == "analytic":
-        return analytic
-    few = comparison.current.sum(axis=1) < _FEW_ROWS
-    permuted = wanted & (rough <= _WORTH_A_TEST * level) & (few | (null == "permutation"))
-    # Where it is not permuted, a rough test that cannot be small says enough.
-    values = np.where(few | (null == "permutation"), rough, analytic)
+        may_permute = np.zeros_like(may_permute)
+    if measure == "ks":
+        values = kolmogorov_p_values(comparison.reference, comparison.current, designs)
+    else:
+        # Where it is not permuted, a rough test that cannot be small says enough.
+        values = np.empty(len(effects))
+        before, now = comparison.coarse()
+        for test, chosen in ((chi_square_p_values, may_permute), (pooled_chi_square_p_values, ~may_permute)):
+            if chosen.any():
+                values[chosen] = test(before[chosen], now[chosen], designs[chosen])
+    permuted = wanted & may_permute & (values <= _WORTH_A_TEST * level)
     if permuted.any():
         values[permuted] = permutation_p_values(
             comparison.take(permuted), measure, effects[permuted], designs[permuted], seed

@@ -66,30 +66,34 @@ def evaluate_drift(
     cost = np.full(len(names), np.inf)
     cost[judged] = false_alarms_per_month(least[judged], checks)
     exceeded = judged & any_feature & (cost <= spec.false_alarms_per_month)
-    verdicts = confirm(
-        {name: bool(now) for name, now in zip(names, exceeded, strict=True)}, history or {}, spec.hysteresis.hits
-    )
+    keys = [str(name) for name in names]
+    verdicts = confirm(dict(zip(keys, exceeded.tolist(), strict=True)), history or {}, spec.hysteresis.hits)
+    drifted = np.array([verdicts[key][0] for key in keys], dtype=bool)
+    worst_severity, worst_feature = severity[worst], table.features[worst]
+    shown = np.lexsort((-worst_severity, ~judged, ~exceeded, ~drifted)).tolist()  # in order of the keys where all is equal
+    columns = (judged, exceeded, drifted, reference_rows, rows)
+    listed = [column.tolist() for column in (*columns, least, cost, worst_feature, worst_severity)]
     segments = [
         SegmentDrift(
-            segment=str(name),
-            judged=bool(judged[place]),
-            exceeded=bool(exceeded[place]),
-            drifted=verdicts[name][0],
-            reference_rows=int(reference_rows[place]),
-            current_rows=int(rows[place]),
-            windows_exceeded=verdicts[name][1],
-            p_value=float(least[place]),
-            false_alarms_per_month=float(cost[place]),
-            worst_feature=str(table.features[worst[place]]),
-            severity=float(severity[worst[place]]),
+            segment=key,
+            judged=judged,
+            exceeded=exceeded,
+            drifted=drifted,
+            reference_rows=before,
+            current_rows=now,
+            windows_exceeded=verdicts[key][1],
+            p_value=p_value,
+            false_alarms_per_month=alarms,
+            worst_feature=str(feature),
+            severity=severity,
         )
-        for place, name in enumerate(names)
+        for key, judged, exceeded, drifted, before, now, p_value, alarms, feature, severity in (
+            (keys[place], *(column[place] for column in listed)) for place in shown
+        )
     ]
-    segments.sort(key=lambda s: (not s.drifted, not s.exceeded, not s.judged, -s.severity, s.segment))
     features = describe_segment(comparisons, table, segments[0], spec) if segments else ()
-    drifted = any(segment.drifted for segment in segments)
     reason = _reason(segments, features, spec)
-    return DriftReport(drifted, tuple(segments), features, spec.false_alarms_per_month, reason), table
+    return DriftReport(bool(drifted.any()), tuple(segments), features, spec.false_alarms_per_month, reason), table
 
 
 def evaluate_features(comparisons: Sequence[Comparison], spec: DriftSpec, checks: int = 1) -> FeatureTable:
@@ -106,11 +110,12 @@ def evaluate_features(comparisons: Sequence[Comparison], spec: DriftSpec, checks
 
 
 def _evaluate(comparison: Comparison, spec: DriftSpec, level: float) -> tuple[np.ndarray, ...]:
-    kinds = {name: spec.judged_by(str(name), comparison.is_numeric) for name in pd.unique(comparison.features)}
-    measures = np.array([kinds[name][0] for name in comparison.features], dtype=object)
-    thresholds = np.array([kinds[name][1] for name in comparison.features], dtype=np.float64)
+    feature_of, names = pd.factorize(comparison.features)
+    kinds = [spec.judged_by(str(name), comparison.is_numeric) for name in names]
+    measures = np.array([measure for measure, _ in kinds], dtype=object)[feature_of]
+    thresholds = np.array([threshold for _, threshold in kinds], dtype=np.float64)[feature_of]
     effects, found = np.zeros(len(measures)), np.ones(len(measures))
-    for measure in sorted(set(measures)):
+    for measure in sorted({measure for measure, _ in kinds}):
         mine = measures == measure
         chosen = comparison if mine.all() else comparison.take(mine)
         effects[mine] = sizes = effect_sizes(chosen, measure)
@@ -128,9 +133,10 @@ def describe_segment(
     described = []
     start = 0
     for comparison in comparisons:
-        for place in np.flatnonzero(comparison.segments == segment.segment):
-            row = start + int(place)
-            before, now, labels = comparison.shares_of(int(place))
+        places = np.flatnonzero(comparison.segments == segment.segment)
+        own = comparison.take(places)
+        for place, row in enumerate((places + start).tolist()):
+            before, now, labels = own.shares_of(place)
             measure: DriftMeasure = table.measures[row]
             described.append(
                 FeatureDrift(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from factory_assets.core.drift.measures import Comparison
@@ -19,6 +18,8 @@ from factory_assets.storage.tables.drift_references import DRIFT_REFERENCES
 
 # Of 8 bytes each, held while they are counted.
 _MOST_VALUES = 16_000_000
+# No feature has this name: names of columns hold no space.
+_PLACE = "place of segment"
 _NUMERIC_TYPES = ("byte", "short", "integer", "long", "float", "double", "boolean", "decimal")
 
 
@@ -78,18 +79,23 @@ def compare_window(lake: Lake, line: str, window: Window, serving: Sequence[Serv
     references = lake.find(DRIFT_REFERENCES.name)
     if references is None or not serving:
         return []
-    tables = {
-        **window.tables,
-        "reference_rows": references,
-        "serving": pa.Table.from_pylist([vars(entry) for entry in serving]),
-    }
+    ordered = sorted(serving, key=lambda entry: entry.segment)
+    served = pa.table(
+        {
+            "place": pa.array(range(len(ordered)), pa.int32()),
+            "segment": [entry.segment for entry in ordered],
+            "model_segment": [entry.model_segment for entry in ordered],
+            "version": pa.array([entry.version for entry in ordered], pa.int64()),
+        }
+    )
+    tables = {**window.tables, "reference_rows": references, "serving": served}
     numeric = [name for name, kind in window.columns.items() if kind.startswith(_NUMERIC_TYPES)]
     text = [name for name in window.columns if name not in numeric]
     found = []
     for names in _batches(numeric, table_rows(window)):
-        kept = lake.query(f"with {_KEPT_SQL} select * from kept order by segment, feature", [line, names], **tables)
-        values = lake.query(_values_sql(window.sql, names), window.parameters, **window.tables)
-        found.append(_read_numbers(kept, values))
+        kept = lake.query(_KEPT_NUMBERS_SQL, [line, names], reference_rows=references, serving=served)
+        values = lake.query(_values_sql(window.sql, names), window.parameters, **window.tables, serving=served)
+        found.append(_read_numbers(_in_order(kept), values, [entry.segment for entry in ordered]))
     if text:
         found.append(_read_text(lake.query(_text_sql(window.sql, text), [line, text, *window.parameters], **tables)))
     return [comparison for comparison in found if len(comparison.features)]
@@ -138,10 +144,18 @@ kept as (
 )"""
 
 
+# Without an order: carrying lists through a sort costs more than all else, and the files are nearly in order.
+_KEPT_NUMBERS_SQL = """
+select place, feature, edges, counts, spread, discrete, design_effect
+from reference_rows as r
+join serving on r.segment = serving.model_segment and r.version = serving.version
+where line = ? and list_contains(?, feature)"""
+
+
 def _values_sql(window_sql: str, names: Sequence[str]) -> str:
-    """The values of each segment as one list a feature: rows are grouped once, and each list stays where it is made."""
-    lists = ", ".join(f"list({quoted}::double) as {quoted}" for quoted in map(quote_identifier, names))
-    return f"select segment, {lists} from ({window_sql}) group by segment"
+    """The values of the segments that are served, a column each, beside the place of the row's segment among them."""
+    columns = ", ".join(f"w.{quoted}::double as {quoted}" for quoted in map(quote_identifier, names))
+    return f'select serving.place as "{_PLACE}", {columns} from ({window_sql}) as w join serving using (segment)'
 
 
 def _text_sql(window_sql: str, names: Sequence[str]) -> str:
@@ -172,69 +186,66 @@ from kept left join counted using (segment, feature)
 order by segment, feature"""
 
 
-def _place_values(kept: pa.Table, values: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """All values one after another (missing ones as nan), and the row of `kept` that each is compared with.
-
-    Values of segments and features without a reference are left out.
-    """
-    segment_of, segments = pd.factorize(kept["segment"].to_pandas())
-    feature_of, features = pd.factorize(kept["feature"].to_pandas())
-    rows = np.full((len(segments) + 1, len(features)), -1, dtype=np.int32)  # the last is of no known segment
-    rows[segment_of, feature_of] = np.arange(kept.num_rows)
-    seen = segments.get_indexer(values["segment"].to_pandas())
-    listed, groups = [], []
-    for place, name in enumerate(features):
-        flat, held = _flatten(values[name])
-        group = np.repeat(rows[seen, place], held)
-        known = group >= 0
-        listed.append(flat if known.all() else flat[known])
-        groups.append(group if known.all() else group[known])
-    return np.concatenate(listed or [np.empty(0)]), np.concatenate(groups or [np.empty(0, np.int32)])
+def _in_order(kept: pa.Table) -> pa.Table:
+    """The references by segment and feature."""
+    place, (feature, names) = kept["place"].to_numpy(), _codes(kept["feature"])
+    order = np.lexsort((np.argsort(np.argsort(names))[feature], place))
+    return kept if (order == np.arange(len(order))).all() else kept.take(order)
 
 
-def _read_numbers(found: pa.Table, current_values: pa.Table) -> Comparison:
-    flat, sizes = _flatten(found["edges"])
-    groups = len(sizes)
-    group, place = _places(sizes)
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each text its number, and the texts by their numbers."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(), np.array(encoded.dictionary.to_pylist(), dtype=object)
+
+
+def _read_numbers(kept: pa.Table, values: pa.Table, segments: Sequence[str]) -> Comparison:
+    """Counts the values into the cells of the references, a feature at a time: what is looked up stays in the cache."""
+    flat, sizes = _flatten(kept["edges"])
+    groups, widest = len(sizes), max(int(sizes.max(initial=0)), 1)
     # Padded to one less than a power of two, so that a search needs no bounds.
-    width = (1 << int(max(int(sizes.max(initial=0)), 1)).bit_length()) - 1
-    edges = np.full((groups, width), np.inf)
-    edges[group, place] = flat
-    values, value_group = _place_values(found, current_values)
-    missing = ~np.isfinite(values)
-    found_cells = _search(edges, value_group, values)
-    edges, width = edges[:, : max(int(sizes.max(initial=0)), 1)], max(int(sizes.max(initial=0)), 1)
-    # Cells of a group end where its edges do; the one above, and the missing, stand at the end of the padded row.
-    cells = np.where(found_cells < sizes.astype(np.int32)[value_group], found_cells, np.int32(width))
-    cells[missing] = width + 1
-    current = np.bincount(value_group * np.int64(width + 2) + cells, minlength=groups * (width + 2)).reshape(
-        groups, width + 2
-    )
+    edges = _pad(flat, sizes, (1 << widest.bit_length()) - 1, np.inf)
+    feature_of, features = _codes(kept["feature"])
+    place_of, place = kept["place"].to_numpy(), values[_PLACE].to_numpy()
+    current = np.zeros((groups, widest + 2), dtype=np.int64)
+    below, above = np.zeros(groups), np.zeros(groups)
     last = edges[np.arange(groups), np.maximum(sizes - 1, 0)]
+    for code, name in enumerate(features):
+        mine = np.flatnonzero(feature_of == code)
+        rows = np.full(len(segments), -1, dtype=np.intp)
+        rows[place_of[mine]] = mine
+        numbers, group = values[name].to_numpy(), rows[place]
+        if len(mine) < len(segments):
+            numbers, group = numbers[group >= 0], group[group >= 0]
+        cells = _search(edges, group, numbers)
+        # Cells of a group end where its edges do; the one above, and the missing, stand at the end of the padded row.
+        cells[cells >= sizes[group]] = widest
+        cells[~np.isfinite(numbers)] = widest + 1
+        local = np.searchsorted(mine, group) if len(mine) < len(segments) else place_of[group]
+        counted = np.bincount(local * np.intp(widest + 2) + cells, minlength=len(mine) * (widest + 2))
+        current[mine] = counted.reshape(len(mine), widest + 2)
+        lowest, highest = np.flatnonzero(cells == 0), np.flatnonzero(cells == widest)
+        gap = np.maximum(edges[group[lowest], 0] - numbers[lowest], 0.0)
+        below[mine] = np.bincount(local[lowest], gap, minlength=len(mine))
+        gap = np.maximum(numbers[highest] - last[group[highest]], 0.0)
+        above[mine] = np.bincount(local[highest], gap, minlength=len(mine))
+    edges = edges[:, :widest]
     edges = np.where(np.isinf(edges), last[:, None], edges)
     edges[sizes == 0] = 0.0
-    lowest, highest = np.flatnonzero(cells == 0), np.flatnonzero(cells == width)
-    below, above = (
-        np.bincount(value_group[out], np.maximum(gap, 0.0), minlength=groups)
-        for out, gap in (
-            (lowest, edges[value_group[lowest], 0] - values[lowest]),
-            (highest, values[highest] - edges[value_group[highest], -1]),
-        )
-    )
-    return _comparison(found, current, edges, below, above, sizes)
+    served = np.array(segments, dtype=object)[place_of]
+    return _comparison(kept, served, features[feature_of], current, edges, below, above, sizes)
 
 
 def _search(edges: np.ndarray, group: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many edges of its group lie below each value; all groups at once, by halving."""
-    width = edges.shape[1]
-    flat = edges.ravel()
-    base = group * np.int64(width) - 1 if edges.size > np.iinfo(np.int32).max else group * np.int32(width) - np.int32(1)
-    place = np.zeros(len(values), dtype=np.int32)
+    """How many edges of its group lie below each value, by halving; a row of `edges` has one less than a power of two."""
+    width, flat = edges.shape[1], edges.ravel()
+    base = group * np.intp(width) - 1
+    place = base.copy()
     step = (width + 1) // 2
     while step:
-        place += np.int32(step) * (flat[base + place + np.int32(step)] < values)
+        place += (flat[place + step] < values) * np.intp(step)
         step //= 2
-    return place
+    return np.asarray(place - base)
 
 
 def _read_text(found: pa.Table) -> Comparison:
@@ -248,27 +259,35 @@ def _read_text(found: pa.Table) -> Comparison:
     beyond = cells - 1 - sizes[group]  # 0 is in no category, 1 is missing
     current[group, np.where(beyond < 0, cells - 1, width + beyond)] = rows
     nothing = np.zeros(groups)
-    return _comparison(found, current, np.zeros((groups, 0)), nothing, nothing, sizes)
+    segments, features = (np.array(found[name].to_pylist(), dtype=object) for name in ("segment", "feature"))
+    return _comparison(found, segments, features, current, np.zeros((groups, 0)), nothing, nothing, sizes)
 
 
 def _comparison(
-    found: pa.Table, current: np.ndarray, edges: np.ndarray, below: np.ndarray, above: np.ndarray, sizes: np.ndarray
+    found: pa.Table,
+    segments: np.ndarray,
+    features: np.ndarray,
+    current: np.ndarray,
+    edges: np.ndarray,
+    below: np.ndarray,
+    above: np.ndarray,
+    sizes: np.ndarray,
 ) -> Comparison:
     counts, filled = _flatten(found["counts"])
-    features = np.array(found["feature"].to_pylist(), dtype=object)
     wrong = sorted(set(features[filled != sizes + 2]))
     if wrong:
         raise ChangedTypeError(
             f"features {', '.join(wrong)} are numbers on one side and text on the other: a broken contract, which is not "
             "drift. Mend the dbt model, or retrain the line on the new type."
         )
-    group, place = _places(filled)
-    reference = np.zeros_like(current)
-    width = current.shape[1] - 2
-    beyond = place - sizes[group]
-    reference[group, np.where(beyond < 0, place, width + beyond)] = counts
+    # Of a row with fewer cells than the widest, the last two stand at the end as well.
+    reference = _pad(counts, filled, current.shape[1], 0)
+    short = np.flatnonzero(filled < current.shape[1])
+    ends = reference[short[:, None], filled[short, None] - [2, 1]]
+    reference[short[:, None], filled[short, None] - [2, 1]] = 0
+    reference[short, -2:] = ends
     return Comparison(
-        np.array(found["segment"].to_pylist(), dtype=object),
+        segments,
         features,
         reference,
         current,
@@ -278,16 +297,30 @@ def _comparison(
         _numbers(found["spread"], float),
         found["discrete"].to_numpy().astype(bool),
         _numbers(found["design_effect"], float),
-        _as_tuples(found["categories"]),
+        _as_tuples(found["categories"]) if "categories" in found.column_names else _nothing(len(features)),
     )
+
+
+def _nothing(count: int) -> np.ndarray:
+    names = np.empty(count, dtype=object)
+    names.fill(())
+    return names
+
+
+def _pad(flat: np.ndarray, sizes: np.ndarray, width: int, fill: float) -> np.ndarray:
+    """Lists of these sizes, one after another, as rows of equal width."""
+    rows = np.full((len(sizes), width), fill, dtype=flat.dtype)
+    size = int(sizes.max(initial=0))
+    if len(sizes) and size == sizes.min():
+        rows[:, :size] = flat.reshape(len(sizes), size)
+    else:
+        rows[_places(sizes)] = flat
+    return rows
 
 
 def _as_tuples(column: pa.ChunkedArray) -> np.ndarray:
     names = np.empty(len(column), dtype=object)
-    if column.combine_chunks().flatten():
-        names[:] = [tuple(entry) for entry in column.to_pylist()]
-    else:
-        names.fill(())
+    names[:] = [tuple(entry) for entry in column.to_pylist()]
     return names
 
 
