@@ -64,7 +64,7 @@ def judge_quality(spec: ModelLineSpec, model: Model, scored: ScoredRows, level: 
         model.evaluation,
         model.profile,
         scored,
-        max_loss=spec.quality.max_loss,
+        max_loss=spec.quality.limit_of("quality" if labelled else "estimated_quality"),
         min_rows=spec.quality.min_rows,
         level=level,
         labelled=labelled,

@@ -102,9 +102,16 @@ class QualitySpec(_Strict):
 
     window: Duration = _span("14d", "The newest whole days whose rows are judged.")
     max_loss: float = Field(
-        default=0.2, gt=0, description="Share of the champion's skill over the dummy, on its holdout, that may be lost."
+        default=0.02, gt=0, description="Share of the champion's skill over the dummy, on its holdout, that may be lost."
+    )
+    max_expected_loss: float = Field(
+        default=0.2, gt=0, description="The same of what the scores alone promise: what the features explain, a season too."
     )
     min_rows: int = Field(default=200, ge=50, description="Fewer rows in the window give no verdict.")
+
+    def limit_of(self, check: CheckKind) -> float:
+        """The share of the skill that `quality` or `estimated_quality` lets go."""
+        return self.max_loss if check == "quality" else self.max_expected_loss
 
 
 class SkewSpec(_Strict):

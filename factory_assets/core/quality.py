@@ -13,8 +13,10 @@ from scipy import stats
 
 from factory_assets.contracts.model_line import METRICS
 from factory_assets.contracts.reports import Evaluation, QualityReport, ScoreProfile
+from factory_assets.core.drift.alarms import chance_of_a_start
 
 _DRAWS = 200
+_WEAKEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ def evaluate_quality(
     """Judges a window against the champion's own holdout.
 
     Losses are shares of the skill that the champion had over the dummy on its holdout. With labels, it decayed when both
-    the loss and that part of it which the features do not explain are above `max_loss`, each by a one-sided test at
-    `level`; without, when the estimated loss is. Errors come from resampling whole days, and the holdout's from the
-    window's by the ratio of their rows.
+    the loss and that part of it which the features do not explain are above `max_loss` and noise explains neither;
+    without, when that is so of the estimated loss. Noise explains what unchanged data would start to show on more than a
+    share `level` of the days (`core.drift.alarms.chance_of_a_start`). Errors come from resampling whole days, and the
+    holdout's from the window's by the ratio of their rows.
 
     Args:
         metric: the line's metric.
@@ -53,7 +56,7 @@ def evaluate_quality(
         rows: the window; rows without a label count only for an estimate.
         max_loss: share of the skill that may be lost.
         min_rows: fewest rows for a verdict.
-        level: the chance of a false alarm that this verdict may take.
+        level: false alarms a day that verdicts of this kind may start.
         labelled: judge the realised quality; else the estimate.
         seed: of the resampling.
         draws: of whole days; 1 gives loss and explanation without their errors, and so no decay.
@@ -77,9 +80,11 @@ def evaluate_quality(
     loss = sign * (reference - realised[0]) / skill
     # The same days are drawn for both, so that what they have in common cancels.
     unexplained = sign * (expected - realised) / skill if labelled and estimable else np.full(len(weights), loss)
-    p_loss = _p_above(loss - max_loss, np.hypot(error, reference_error) / skill)
-    p_rest = _p_above(float(unexplained[0]) - max_loss, float(np.nanstd(unexplained[1:])))
-    decayed = bool(p_loss <= level and (p_rest <= level or not (labelled and estimable)))
+    shown = [(float(loss), float(np.hypot(error, reference_error) / skill))]
+    if labelled and estimable:
+        shown.append((float(unexplained[0]), float(np.nanstd(unexplained[1:]))))
+    held = len(np.unique(days))
+    decayed = all(size > max_loss and _is_shown(size, noise, held, level) for size, noise in shown)
     report = QualityReport(
         judged=True,
         decayed=decayed,
@@ -176,10 +181,15 @@ def draw_days(days: np.ndarray, seed: int, draws: int = _DRAWS) -> np.ndarray:
     return np.concatenate([np.ones((1, len(days))), drawn[:, day]]).astype(np.float64)
 
 
-def _p_above(excess: float, error: float) -> float:
-    if not np.isfinite(excess) or not error > 0:
-        return 1.0
-    return float(stats.norm.sf(excess / error))
+def _is_shown(size: float, noise: float, days: int, level: float) -> bool:
+    """Whether noise does not explain a loss: never by more than one side's 5%, however many alarms a line allows.
+
+    Few days tell little of their own spread: drawn with replacement they show (n - 1) / n of it, and Student's t knows n.
+    """
+    if not np.isfinite(size) or not noise > 0 or days < 2:
+        return False
+    p_value = float(stats.t.sf(size / noise * np.sqrt(1 - 1 / days), days - 1))
+    return p_value <= _WEAKEST and chance_of_a_start(p_value, days) <= level
 
 
 def _reason(report: QualityReport, max_loss: float) -> str:

@@ -105,7 +105,7 @@ def _read_effects(stores: LineStores, check: FailedCheck) -> dict[str, float]:
 _LIMITS: Mapping[str, Callable[[Mapping[str, Any], ModelLineSpec], tuple[float | None, float | None]]] = {
     "model_age": lambda numbers, _: (numbers.get("lag_hours"), numbers.get("limit_hours")),
     "quality": lambda numbers, spec: (numbers.get("loss"), spec.quality.max_loss),
-    "estimated_quality": lambda numbers, spec: (numbers.get("loss"), spec.quality.max_loss),
+    "estimated_quality": lambda numbers, spec: (numbers.get("loss"), spec.quality.max_expected_loss),
 }
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from factory_assets.contracts.model_line import QualitySpec
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.drift import build_score_profile
 from factory_assets.core.metrics import evaluate_metrics
@@ -156,6 +157,14 @@ class TestKeys:
         rows = world(1, rows=3000, noise=1.0)
         assert (judge(rows, max_loss=0.1).decayed, judge(rows, max_loss=0.9).decayed) == (True, False)
 
+    def test_max_expected_loss(self):
+        rows = world(1, rows=3000, spread=0.5)
+
+        def decayed(**keys):
+            return judge(rows, labelled=False, max_loss=QualitySpec(**keys).limit_of("estimated_quality")).decayed
+
+        assert (decayed(max_expected_loss=0.1, max_loss=0.9), decayed(max_expected_loss=0.9, max_loss=0.1)) == (True, False)
+
     def test_min_rows(self):
         rows = world(1, rows=600, noise=2.0)
         assert (judge(rows, min_rows=600).decayed, judge(rows, min_rows=601).judged) == (True, False)
@@ -163,6 +172,17 @@ class TestKeys:
     def test_level(self):
         rows = world(1, rows=3000, noise=2.0)
         assert (judge(rows, level=0.05).decayed, judge(rows, level=1e-300).decayed) == (True, False)
+
+    def test_a_loss_beyond_the_limit_needs_only_be_beyond_noise_to_count(self):
+        """The limit says how large a loss matters, the level how sure it has to be that there is one."""
+        rows = world(1, rows=3000, noise=1.0)
+        loss = judge(rows).loss
+        assert judge(rows, max_loss=0.95 * min(loss, judge(rows).unexplained)).decayed
+        assert not judge(rows, max_loss=1.05 * loss).decayed
+
+    def test_no_level_makes_an_alarm_of_what_is_within_noise(self):
+        verdicts = [judge(world(seed, rows=1000), max_loss=1e-9, level=0.5) for seed in range(100, 160)]
+        assert sum(report.decayed for report in verdicts) <= 8
 
 
 class TestLabels:

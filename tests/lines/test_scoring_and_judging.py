@@ -176,6 +176,23 @@ def test_the_window_and_the_limit_of_quality_are_the_lines(stores) -> None:
     assert passed(window="1d")  # a day has too few rows for a verdict
 
 
+def test_a_loss_that_the_scores_foresee_has_a_limit_of_its_own(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 3), date(2013, 2, 23), now=NOW + timedelta(days=20))
+    found = judge(stores, "estimated_quality", NOW + timedelta(days=14), "run").numbers
+
+    def limit(check, **keys):
+        spec = stores.spec.model_copy(update={"quality": QualitySpec(**keys)})
+        return (
+            f"limit {spec.quality.limit_of(check):.0%}"
+            in judge(replace(stores, spec=spec), check, NOW + timedelta(days=14), "run").summary
+        )
+
+    assert found["judged"]
+    assert limit("estimated_quality", max_expected_loss=0.33, max_loss=0.11)
+    assert limit("quality", max_expected_loss=0.33, max_loss=0.11)
+
+
 def test_training_on_the_features_that_were_scored_is_no_skew(stores) -> None:
     train(stores)
     score(stores, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))

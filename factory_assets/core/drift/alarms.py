@@ -11,8 +11,11 @@ decision 0026 compares them on the same days.
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import stats
 
 DAYS_OF_A_MONTH = 30
+# Of the quadrature; at correlations below 0.99 the error is below 1e-9.
+_NODES = 48
 
 
 def adjust_within_groups(p_values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -36,6 +39,30 @@ def adjust_within_groups(p_values: np.ndarray, groups: np.ndarray) -> np.ndarray
 def false_alarms_per_month(p_values: np.ndarray, checks: int) -> np.ndarray:
     """How many exceedances a month p-values so small are expected to give on unchanged data, over all segments."""
     return p_values * len(p_values) * DAYS_OF_A_MONTH * checks
+
+
+def chance_of_a_start(p_value: float, days: int) -> float:
+    """The chance that a day's window of so many days shows what has this one-sided p-value, and yesterday's did not.
+
+    Verdicts on windows that overlap are one alarm as long as they go on, so that a promise of alarms may be spent on their
+    starts. Both windows' errors are taken as normal, and their correlation as the share of the days that they have in
+    common; a window that grows, or a reference that is the same every day, holds together more and starts fewer.
+
+    >>> round(chance_of_a_start(0.02, 1), 4), round(chance_of_a_start(0.02, 14), 4)
+    (0.0196, 0.0073)
+    """
+    if p_value <= 0 or days <= 1:
+        return p_value * (1 - p_value)
+    return p_value - _both_above(float(stats.norm.isf(p_value)), 1 - 1 / days)
+
+
+def _both_above(z: float, correlation: float) -> float:
+    """The chance that two standard normals are both above z: 1 / (2 pi) of the integral that Drezner and Wesolowsky give."""
+    angles, weights = np.polynomial.legendre.leggauss(_NODES)
+    top = np.arcsin(correlation)
+    sines = np.sin((angles + 1) * top / 2)
+    below = stats.norm.sf(z) ** 2
+    return float(below + top / 2 * np.sum(weights * np.exp(-(z**2) / (1 + sines))) / (2 * np.pi))
 
 
 def confirm(exceeded: Mapping[str, bool], history: Mapping[str, int], hits: int) -> dict[str, tuple[bool, int]]:

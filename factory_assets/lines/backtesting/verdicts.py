@@ -122,6 +122,7 @@ class Judge:
         if champion is None:
             return True, "", (ONLY_SEGMENT,)
         rows = self._scored_rows(champion, whole_days(spec.quality.window, moment.now), moment)
+        limit = spec.quality.limit_of("quality" if labelled else "estimated_quality")
 
         def evaluate(**draws: int) -> tuple[bool, bool, str]:
             report = evaluate_quality(
@@ -129,14 +130,13 @@ class Judge:
                 champion.trained.evaluation,
                 champion.trained.profile,
                 rows,
-                max_loss=spec.quality.max_loss,
+                max_loss=limit,
                 min_rows=spec.quality.min_rows,
                 level=level_of_a_day(spec),
                 labelled=labelled,
                 seed=spec.validation.seed,
                 **draws,
             )
-            limit = spec.quality.max_loss
             unexplained = report.unexplained > limit or not labelled or report.expected is None
             return report.judged and report.loss > limit and unexplained, report.decayed, report.reason
 

@@ -77,7 +77,7 @@ def _judge_quality(stores: LineStores, check: CheckKind, now: datetime, *, label
             champion.evaluation,
             profile,
             rows,
-            max_loss=spec.quality.max_loss,
+            max_loss=spec.quality.limit_of(check),
             min_rows=spec.quality.min_rows,
             level=level_of_a_day(stores.spec),
             labelled=labelled,
@@ -89,7 +89,7 @@ def _judge_quality(stores: LineStores, check: CheckKind, now: datetime, *, label
         summary=report.reason,
         champion_version=champion.version if champion else 0,
         data_as_of_utc=newest_feature_row(stores) or NEVER,
-        picture=plot_quality(report, spec.quality.max_loss),
+        picture=plot_quality(report, spec.quality.limit_of(check)),
         numbers={
             "metric": report.metric,
             "rows": report.rows,
