@@ -75,11 +75,10 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """One multi-asset over the whole project, of which any subset can be run."""
         runs = build_runs(context.project_root / self.spec.path)
-        manifest = attach_tests(runs.read_manifest())
         declared = context.component_tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
         specs = [component.spec for component in declared if not component.problems]
         late = features_policies(spec for spec in specs if isinstance(spec, ModelLineSpec))
-        return dg.Definitions(assets=[_build_assets(runs, manifest, read_table_meanings(runs, manifest), late)])
+        return dg.Definitions(assets=[build_dbt_assets(runs, late)])
 
 
 def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tuple[str, ...]:
@@ -150,12 +149,10 @@ def build_runs(project: Path) -> DbtRuns:
     return DbtRuns(project, settings.data / "dbt", settings.lake)
 
 
-def _build_assets(
-    runs: DbtRuns,
-    manifest: Mapping[str, Any],
-    meanings: Mapping[str, TableMeaning],
-    late: Mapping[str, dg.FreshnessPolicy],
-) -> dg.AssetsDefinition:
+def build_dbt_assets(runs: DbtRuns, late: Mapping[str, dg.FreshnessPolicy]) -> dg.AssetsDefinition:
+    """The project's tables as assets of one step, any subset of which can be run; `late` has policies by feature set."""
+    manifest = attach_tests(runs.read_manifest())
+    meanings = read_table_meanings(runs, manifest)
     translator = FactoryTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True), meanings)
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="dbt_project", pool=DBT_POOL)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
     FAILING_SEGMENTS_METADATA,
@@ -36,7 +37,12 @@ def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition
     (key,) = fleet_check_keys(spec)
 
     @dg.asset_check(asset=key.asset_key, name=key.name, description="The last training of every segment succeeded.")
-    def check(lake: LakeResource, mlflow: MlflowResource) -> dg.AssetCheckResult:
+    @metered("check", f"{key.asset_key.to_user_string()}:{key.name}", spec.name)
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        lake: LakeResource,
+        mlflow: MlflowResource,
+    ) -> dg.AssetCheckResult:
         failed = open_stores(spec, lake, mlflow).versions.failed_segments(spec.name)
         named = ", ".join(list(failed)[:3]) + (", …" if len(failed) > 3 else "")
         summary = f"{len(failed)} segments failed: {named}" if failed else "No segment failed."
