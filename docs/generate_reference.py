@@ -22,7 +22,7 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
 from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec
 from factory_assets.contracts.names import NAME_RULE, ColumnName, Duration, Name, format_duration
-from factory_assets.contracts.retrain_policy import RetrainRule, Trigger
+from factory_assets.contracts.retrain_policy import RetrainRule, RowsOrShare, Trigger
 from factory_assets.contracts.source import SourceSpec
 
 FOLDER = Path(__file__).parent / "reference"
@@ -34,6 +34,13 @@ _PLAIN_TYPES: dict[Any, str] = {
     date: "date, YYYY-MM-DD",
     NoneType: "null",
 }
+_ALIASES = (
+    (Name, "name"),
+    (ColumnName, "column"),
+    (Duration, "span of time"),
+    (TablePattern, "table"),
+    (RowsOrShare, "whole number from 1 on, or a share"),
+)
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
@@ -107,7 +114,7 @@ def _row(key: str, hint: Any, field: FieldInfo) -> str:
 
 def _type(hint: Any) -> str:
     # An alias such as `Name` is known by equality: hints keep what Annotated holds.
-    for alias, text in ((Name, "name"), (ColumnName, "column"), (Duration, "span of time"), (TablePattern, "table")):
+    for alias, text in _ALIASES:
         if hint == alias:
             return text
     origin, arguments = get_origin(hint), get_args(hint)

@@ -1,8 +1,9 @@
 """When a line is retrained, and how: the part of a declaration that the retraining sensor acts on."""
 
-from typing import Any, Literal, Self, get_args
+import math
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from factory_assets.contracts.names import Duration
 from factory_assets.contracts.retraining import Action, Strategy
@@ -20,6 +21,18 @@ Trigger = Literal[
     "new_rows",
     "schedule",
 ]
+
+
+def _check_rows(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    number = str(value).strip().removesuffix("%").strip()
+    if not str(value).strip().endswith("%") or not number.replace(".", "", 1).isdecimal() or float(number) <= 0:
+        raise ValueError(f"{value!r} is no number of rows: write a whole number from 1 on, or a share such as 5%")
+    return f"{number}%"
+
+
+RowsOrShare = Annotated[int | str, BeforeValidator(_check_rows)]
 
 
 def _split(when: str) -> list[str]:
@@ -95,6 +108,11 @@ class PaybackSpec(Strict):
     )
     slower_by: float = Field(default=2.0, ge=1, description="Times the cooldown, for the last of those and for each more.")
     slower_at_most: float = Field(default=8.0, ge=1, description="Times the cooldown, at most.")
+    longest: Duration = span("30d", "No cooldown is lengthened beyond this; one that is declared longer stays as it is.")
+    shortest: Duration | None = Field(
+        default=None,
+        description="While retrains pay, the cooldown is divided by the same rules, down to this. Absent: it stays.",
+    )
 
 
 class RetrainSpec(Strict):
@@ -111,7 +129,11 @@ class RetrainSpec(Strict):
     )
     action: Action = Field(default="retrain", description="`alert_only` raises the cause to a person and starts nothing.")
     window: Duration | None = Field(default=None, description="With `sliding_window`: the span before the holdout.")
-    new_rows: int | None = Field(default=None, ge=1, description="With the trigger `new_rows`: labelled since training.")
+    new_rows: RowsOrShare | None = Field(
+        default=None,
+        description="With the trigger `new_rows`: labelled since training, a number, or a share such as `5%` of those "
+        "that could be learnt from.",
+    )
     schedule: str | None = Field(default=None, description="With the trigger `schedule`: five cron fields, in UTC.")
     confirm: int = Field(default=1, ge=1, description="States of the data in a row on which a check has to fail.")
     cooldown: Duration = span("24h", "Least time between two retrains of a segment, by the factory clock.")
@@ -139,6 +161,12 @@ class RetrainSpec(Strict):
         if slides != (self.window is not None):
             raise ValueError("the strategy 'sliding_window' and the key 'window' go together: declare both or neither")
         return self
+
+    def least_new_rows(self, learnable: int) -> int | None:
+        """How many new labelled rows are enough when `learnable` could be learnt from; None without the key."""
+        if not isinstance(self.new_rows, str):
+            return self.new_rows
+        return max(1, math.ceil(learnable * float(self.new_rows.removesuffix("%")) / 100))
 
     @property
     def named_triggers(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from factory_assets.contracts.budget import RetrainBudgetSpec
@@ -22,6 +22,7 @@ from factory_assets.storage.tables.model_versions import PROMOTIONS
 NewestInstant = Callable[[str, datetime], datetime]
 Clocks = tuple[datetime, datetime]
 _TRAFFIC_DAYS = 7
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SERVING = """
     select segment, max_by(version, sequence) as version
@@ -126,11 +127,18 @@ def read_due(
     found = []
     if policy.new_rows is not None:
         since = max([champion.holdout_until_utc, *answers])
-        found.append(evaluate_new_rows(policy, count_labels(stores, since, now), since, serving, wall_now))
+        rows, learnable = count_labels(stores, since, now), count_labels(stores, learns_from(stores.spec, since), since)
+        found.append(evaluate_new_rows(policy, rows, learnable, since, serving, wall_now))
     if policy.schedule is not None:
         since = max([champion.trained_at_utc, *answers])
         found.append(evaluate_schedule(schedule(policy.schedule, now), since, serving, wall_now))
     return [check for check in found if check is not None]
+
+
+def learns_from(spec: ModelLineSpec, now: datetime) -> datetime:
+    """Since when a label counts for a training at `now`: the line's window and holdout back, or always."""
+    window = (spec.retrain.window if spec.retrain.strategy == "sliding_window" else None) or spec.validation.window
+    return _ALWAYS if window is None else now - window - spec.validation.holdout
 
 
 def count_labels(stores: LineStores, since: datetime, now: datetime) -> int:

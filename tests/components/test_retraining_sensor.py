@@ -286,10 +286,11 @@ def test_a_run_that_ended_without_an_answer_does_not_keep_the_line_waiting_for_e
     assert "waiting until" in str(factory.tick())
 
 
-@pytest.mark.parametrize(("asked", "enough"), [(4, True), (5, False)])
+@pytest.mark.parametrize(("asked", "enough"), [(4, True), (5, False), ("400%", True), ("401%", False)])
 def test_new_labelled_rows_start_a_retrain_and_after_an_answer_count_anew(
-    factory: Factory, tmp_path: Any, asked: int, enough: bool
+    factory: Factory, tmp_path: Any, asked: int | str, enough: bool
 ) -> None:
+    """One label was known when the model was trained, and four are new."""
     line = with_policy(factory, tmp_path, triggers=["new_rows"], new_rows=asked, cooldown="1m")
     promote(line.lake, "delay", 1)
     known = [TRAINED + timedelta(hours=hours) for hours in (-1, 1, 2, 3, 4, 24 * 365)]

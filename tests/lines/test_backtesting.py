@@ -23,6 +23,7 @@ from factory_assets.lines.backtesting.scores import Scorer
 from factory_assets.lines.backtesting.trainings import Trainings
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.judging import judge
+from factory_assets.lines.retrain_situation import read_due
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
 from factory_assets.storage.delta.lake import TableSpec
@@ -133,6 +134,26 @@ def test_a_training_is_the_one_that_production_does(stores) -> None:
     champion, mine = stores.versions.champion("delay"), replay.reign.champion
     assert mine.trained.evaluation == champion.evaluation
     assert replay.reign.standing.serving["all"].artefact_sha256 == champion.artefact_sha256
+
+
+@pytest.mark.parametrize("window", [None, "10d"])
+def test_a_share_of_new_rows_is_due_on_the_day_on_which_production_finds_it_due(stores, window: str | None) -> None:
+    delay_labels(stores, 1)  # a label of a day that has not closed counts in a replay, see "What it cannot know"
+    validation = SPEC.validation.model_dump(exclude_unset=True) | ({"window": window} if window else {})
+    policy = {"triggers": ["new_rows"], "new_rows": "9%", "cooldown": "1d"}
+    stores = replace(stores, spec=changed(stores.spec, validation=validation, retrain=policy))
+    replay, arrivals, looks = replay_of(stores), Arrivals(stores), moments(29, 35)
+    replay.look(looks[0])
+    arrivals.until(looks[0])
+    stores.training_sets.build(looks[0].now)
+    train_line(stores, looks[0].now, "run")
+    due = []
+    for look in looks[1:]:
+        arrivals.until(look)
+        found = read_due(stores, replay.book.history(), replay.reign.versions, newest_instant, (look.now, look.now))
+        assert [check.summary for check in replay._due(look)] == [check.summary for check in found]
+        due.append(bool(found))
+    assert set(due) == {False, True}
 
 
 def test_a_fleet_is_trained_and_judged_as_in_production(stores) -> None:

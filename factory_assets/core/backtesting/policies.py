@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from factory_assets.contracts.names import parse_duration
 from factory_assets.contracts.retrain_policy import RetrainSpec
 
 OWN = "own"
@@ -19,6 +20,7 @@ POLICIES = (*_TRIGGERS, OWN)
 DEFAULT_POLICIES = tuple(name for name in POLICIES if name != "daily")
 # A day of the calendar may have 23 hours: a schedule must not be held up by a cooldown of a day.
 _BETWEEN_SCHEDULED = "1h"
+_WITH_COOLDOWN = ("on_drift", "on_quality", OWN)
 _LIMITS = ("confirm", "cooldown", "max_attempts", "backoff", "timeout", "strategy", "window", "payback")
 
 
@@ -33,26 +35,44 @@ def check_policies(names: Sequence[str]) -> tuple[str, ...]:
         UnknownPolicyError: with what was probably meant.
     """
     for name in names:
-        if name not in POLICIES:
-            near = get_close_matches(name.lower().replace("-", "_"), POLICIES, n=2)
+        plain, at, cooldown = name.partition("@")
+        if plain not in POLICIES:
+            near = get_close_matches(plain.lower().replace("-", "_"), POLICIES, n=2)
             meant = f": did you mean {' or '.join(near)}?" if near else ""
             raise UnknownPolicyError(f"{name!r} is not a policy{meant} Choose of {', '.join(POLICIES)}.")
+        if at:
+            _check_cooldown(plain, cooldown)
     return tuple(dict.fromkeys(names))
 
 
+def _check_cooldown(plain: str, cooldown: str) -> None:
+    if plain not in _WITH_COOLDOWN:
+        raise UnknownPolicyError(f"{plain!r} has no cooldown: write {', '.join(f'{name}@3d' for name in _WITH_COOLDOWN)}")
+    try:
+        parse_duration(cooldown)
+    except ValueError as error:
+        raise UnknownPolicyError(f"{plain}@{cooldown}: {error}") from error
+
+
 def build_policy(name: str, own: RetrainSpec) -> RetrainSpec:
-    """The policy of that name for a line whose own is `own`.
+    """The policy of that name for a line whose own is `own`; with `@` and a span of time behind it, with that cooldown.
 
     The line's limits (cooldown, hysteresis, backoff) hold for `on_drift` and `on_quality` as well; a schedule has none. All
     but `own` retrain, whatever action the line declares, since a policy that only alerts costs nothing and mends nothing.
 
     >>> build_policy("weekly", RetrainSpec()).schedule
     '0 0 * * 1'
+    >>> build_policy("on_drift@3d", RetrainSpec()).cooldown.days
+    3
 
     Raises:
         UnknownPolicyError: for any other name.
     """
-    (checked,) = check_policies([name])
+    (named,) = check_policies([name])
+    checked, _, cooldown = named.partition("@")
+    if cooldown:
+        # Judged afresh, as if the line had declared it.
+        own = RetrainSpec.model_validate(own.model_dump(mode="json") | {"cooldown": cooldown})
     if checked == OWN:
         return own
     limits = {key: value for key, value in own.model_dump(mode="json").items() if key in _LIMITS}

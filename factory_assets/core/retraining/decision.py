@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from factory_assets.contracts.names import format_duration
 from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.retraining import (
     BY_HAND,
@@ -27,6 +28,7 @@ from factory_assets.core.retraining.admission import (
     decide_admission,
     expected_loss,
 )
+from factory_assets.core.retraining.cooldown import evaluate_cooldown
 from factory_assets.core.retraining.demands import Demand, evaluate_demands
 from factory_assets.core.retraining.follow_up import Draft, build_request, follow_up
 
@@ -35,7 +37,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class PaymentRecord:
-    """How a segment's past promotions turned out, and how much longer its cooldown is for that."""
+    """How a segment's past promotions turned out, and how many times its cooldown is as long for that, before its bounds."""
 
     paid: int = 0
     judged: int = 0
@@ -213,26 +215,26 @@ def _find_hindrance(
     backoffs = [e.next_step_at_utc for e in in_vain if e.next_step == "backoff" and e.next_step_at_utc is not None]
     if backoffs and draft.wall_now < max(backoffs):
         return "backoff", max(backoffs), "the last attempt failed"
-    until = None if in_vain else _cooldown_end(policy, situation, segment)
-    if until is not None and draft.now < until:
-        return "cooldown", until, "the last retrain is too recent" + _explain_factor(situation, segment)
-    return None
+    return None if in_vain else _find_cooldown(draft, policy, situation, segment, entries)
 
 
-def _cooldown_end(policy: RetrainSpec, situation: Situation, segment: str) -> datetime | None:
+def _find_cooldown(
+    draft: Draft, policy: RetrainSpec, situation: Situation, segment: str, entries: Sequence[LedgerEntry]
+) -> tuple[NextStep, datetime | None, str] | None:
     answered = situation.history.resolved.get((situation.line, segment))
     if answered is None:
         return None
-    factor = situation.payments.get(segment, PaymentRecord()).cooldown_factor
-    return answered.at_utc + timedelta(seconds=policy.cooldown.total_seconds() * factor)
-
-
-def _explain_factor(situation: Situation, segment: str) -> str:
     payment = situation.payments.get(segment, PaymentRecord())
-    if payment.cooldown_factor == 1:
-        return ""
-    paid = f"{payment.paid} of {payment.judged} retrains paid, the newest did not"
-    return f", and the cooldown is {payment.cooldown_factor:g} times as long: {paid}"
+    cooldown = evaluate_cooldown(policy, payment.cooldown_factor, [entry.cause.trigger for entry in entries])
+    until = answered.at_utc + cooldown
+    if draft.now >= until:
+        return None
+    why = "the last retrain is too recent"
+    if cooldown != policy.cooldown:
+        newest = "did not" if payment.cooldown_factor > 1 else "did"
+        paid = f"{payment.paid} of {payment.judged} retrains paid, the newest {newest}"
+        why += f", and the cooldown is {format_duration(cooldown)} instead of {format_duration(policy.cooldown)}: {paid}"
+    return "cooldown", until, why
 
 
 def _wait(draft: Draft, entry: LedgerEntry, step: NextStep, until: datetime | None, why: str, cpu_seconds: float) -> None:

@@ -8,20 +8,25 @@ from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
 
 
 def evaluate_new_rows(
-    policy: RetrainSpec, rows: int, since_utc: datetime, serving: Mapping[str, int], wall_now: datetime
+    policy: RetrainSpec, rows: int, learnable: int, since_utc: datetime, serving: Mapping[str, int], wall_now: datetime
 ) -> FailedCheck | None:
     """Due when at least `retrain.new_rows` labels became known since the champion's data, or since the last answer.
+
+    As a share it asks for more the more there was to learn from: what a row teaches falls as their number grows.
 
     Args:
         policy: with the key `new_rows`.
         rows: labels that became known after `since_utc`.
+        learnable: labels that a training at `since_utc` could learn from.
         since_utc: the later of both instants; it names the cause, so that after an answer the count begins anew.
         serving: the line's models.
         wall_now: wall time.
     """
-    if policy.new_rows is None or rows < policy.new_rows:
+    limit = policy.least_new_rows(learnable)
+    if limit is None or rows < limit:
         return None
-    summary = f"{rows:,} labelled rows since {since_utc.isoformat()}, the limit is {policy.new_rows:,}"
+    share = f" ({policy.new_rows} of {learnable:,})" if isinstance(policy.new_rows, str) else ""
+    summary = f"{rows:,} labelled rows since {since_utc.isoformat()}, the limit is {limit:,}{share}"
     return _due("new_rows", since_utc, summary, serving, wall_now)
 
 

@@ -1,4 +1,4 @@
-"""How the retrains of each segment have paid so far, and how much longer it waits for the next one for that."""
+"""How the retrains of each segment have paid so far, and how long it waits for the next one for that."""
 
 from collections.abc import Iterable
 from itertools import takewhile
@@ -12,7 +12,7 @@ def evaluate_payments(spec: PaybackSpec, results: Iterable[RetrainResult]) -> di
     """The record of each segment; results that are not told yet, or never could be, count neither way.
 
     The cooldown is multiplied once the newest `slower_after` retrains in a row did not pay, and again with each one more;
-    one that paid puts it back.
+    it is divided alike while they pay. One that turned out the other way puts it back. `evaluate_cooldown` bounds it.
 
     Args:
         spec: the declared rules.
@@ -26,7 +26,7 @@ def evaluate_payments(spec: PaybackSpec, results: Iterable[RetrainResult]) -> di
 
 
 def _record(spec: PaybackSpec, newest_first: list[bool]) -> PaymentRecord:
-    unpaid = len(list(takewhile(lambda paid: not paid, newest_first)))
-    times = unpaid - spec.slower_after + 1
-    factor = 1.0 if times <= 0 else min(spec.slower_by ** min(times, 64), spec.slower_at_most)
-    return PaymentRecord(sum(newest_first), len(newest_first), max(factor, 1.0))
+    alike = len(list(takewhile(lambda paid: paid == newest_first[0], newest_first)))
+    times = max(alike - spec.slower_after + 1, 0)
+    slower = max(min(spec.slower_by ** min(times, 64), spec.slower_at_most), 1.0)
+    return PaymentRecord(sum(newest_first), len(newest_first), 1 / slower if newest_first[0] else slower)

@@ -22,7 +22,7 @@ from factory_assets.lines.backtesting.scores import ReplayedScores, Scorer
 from factory_assets.lines.backtesting.trainings import ReplayedCycle, Trainings
 from factory_assets.lines.backtesting.verdicts import Judge
 from factory_assets.lines.backtesting.windows import FeatureWindows
-from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy
+from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy, learns_from
 from factory_assets.storage.tables.model_versions import LineStanding
 
 # As many verdicts of one check are looked back over as the sensor looks back over, for each state of the data.
@@ -113,7 +113,8 @@ class Replay:
         if policy.new_rows is not None:
             since = max([champion.holdout_until_utc, *answers])
             rows = self.history.count_labels(since, now)
-            found.append(evaluate_new_rows(policy, rows, since, self.reign.versions, now))
+            learnable = self.history.count_labels(learns_from(self.spec, since), since)
+            found.append(evaluate_new_rows(policy, rows, learnable, since, self.reign.versions, now))
         if policy.schedule is not None:
             since = max([champion.trained_at_utc, *answers])
             instant = self.newest_instant(policy.schedule, now)

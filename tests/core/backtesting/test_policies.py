@@ -62,3 +62,24 @@ def test_a_strange_name_is_answered_with_all_of_them() -> None:
 def test_each_policy_counts_once_and_the_costly_one_is_asked_for() -> None:
     assert check_policies(["own", "never", "own"]) == ("own", "never")
     assert set(POLICIES) - set(DEFAULT_POLICIES) == {"daily"}
+
+
+@pytest.mark.parametrize("name", ["on_drift", "on_quality", "own"])
+def test_a_policy_of_checks_can_be_tried_with_another_cooldown_and_keeps_all_else(name: str) -> None:
+    tried = build_policy(f"{name}@3d", OWN)
+    assert tried.cooldown == timedelta(days=3)
+    assert tried.model_copy(update={"cooldown": OWN.cooldown}) == build_policy(name, OWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weekly@3d", "has no cooldown"),
+        ("own@3", "not a span of time"),
+        ("own@", "not a span"),
+        ("onw@3d", "did you mean own"),
+    ],
+)
+def test_a_cooldown_that_cannot_be_tried_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UnknownPolicyError, match=message):
+        check_policies([name])

@@ -20,7 +20,7 @@ def results(history, segment="all"):
 
 @pytest.mark.parametrize(
     ("history", "factor"),
-    [("", 1), ("-", 1), ("--", 2), ("+--", 2), ("---", 4), ("-----", 8), ("---+", 1), ("+-+-", 1), ("-?-", 2), ("?", 1)],
+    [("", 1), ("-", 1), ("--", 2), ("+--", 2), ("---", 4), ("------", 8), ("---+", 1), ("+-+-", 1), ("-?-", 2), ("?", 1)],
 )
 def test_the_cooldown_doubles_from_the_second_unpaid_retrain_in_a_row_up_to_eight_times(history, factor) -> None:
     payments = evaluate_payments(PaybackSpec(), results(history))
@@ -40,9 +40,19 @@ def test_each_segment_has_a_record_of_its_own() -> None:
     assert payments == {"a": PaymentRecord(2, 3, 1.0), "b": PaymentRecord(0, 2, 2.0)}
 
 
+@pytest.mark.parametrize(("history", "factor"), [("+", 1), ("++", 1 / 2), ("-+++", 1 / 4), ("+++++++", 1 / 8), ("+++-", 1)])
+def test_retrains_in_a_row_that_paid_shorten_the_cooldown_by_the_same_rules(history, factor) -> None:
+    assert evaluate_payments(PaybackSpec(), results(history))["all"].cooldown_factor == factor
+
+
 @given(st.text("+-?", max_size=40), st.floats(1, 10), st.integers(1, 5))
-def test_the_factor_is_never_below_one_nor_above_the_most(history, by, after) -> None:
+def test_the_factor_keeps_within_its_bounds_and_one_result_the_other_way_puts_it_back(history, by, after) -> None:
     spec = PaybackSpec(slower_by=by, slower_after=after, slower_at_most=5)
     for record in evaluate_payments(spec, results(history)).values():
-        assert 1 <= record.cooldown_factor <= 5
+        assert 1 / 5 <= record.cooldown_factor <= 5
         assert record.paid <= record.judged == len(history.replace("?", ""))
+    before = evaluate_payments(spec, results(history)).get("all", PaymentRecord()).cooldown_factor
+    for word, turned in (("+", before > 1), ("-", before < 1)):
+        after_it = evaluate_payments(spec, results(history + word))["all"].cooldown_factor
+        assert after_it <= before if word == "+" else after_it >= before
+        assert not turned or after_it == (1 if after > 1 else pytest.approx({"+": 1 / min(by, 5), "-": min(by, 5)}[word]))

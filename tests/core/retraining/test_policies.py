@@ -83,10 +83,28 @@ def test_the_action_decides_between_a_run_and_a_person():
 @pytest.mark.parametrize(("rows", "due"), [(99, False), (100, True)])
 def test_new_rows_are_due_from_their_limit_on(rows, due):
     policy = RetrainSpec(triggers=["new_rows"], new_rows=100)
-    check = evaluate_new_rows(policy, rows, NOW, {"all": 3}, WALL)
+    check = evaluate_new_rows(policy, rows, 0, NOW, {"all": 3}, WALL)
     assert (check is not None) == due
     if check:
         assert triggers_of(decide(policy, check)[0]) == [("new_rows",)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "learnable", "due"),
+    [(49, 1_000, False), (50, 1_000, True), (499, 10_000, False), (500, 10_000, True), (0, 0, False)],
+)
+def test_a_share_of_new_rows_asks_for_more_the_more_there_was_to_learn_from(rows, learnable, due):
+    policy = RetrainSpec(triggers=["new_rows"], new_rows="5%")
+    check = evaluate_new_rows(policy, rows, learnable, NOW, {"all": 3}, WALL)
+    assert (check is not None) == due
+    if check:
+        assert f"(5% of {learnable:,})" in check.summary
+
+
+@pytest.mark.parametrize("wrong", ["0%", "5", True, "-1%", "%", "a few %", 0, 2.5])
+def test_new_rows_are_a_whole_number_or_a_share(wrong):
+    with pytest.raises(ValidationError):
+        RetrainSpec(triggers=["new_rows"], new_rows=wrong)
 
 
 def test_a_schedule_is_due_once_for_each_instant():
