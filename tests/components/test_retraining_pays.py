@@ -49,7 +49,7 @@ def test_after_two_retrains_that_did_not_pay_the_cooldown_is_twice_as_long(
     until = (NOW + timedelta(days=days)).isoformat()
     assert f"Cooling down until {until}" in str(factory.tick())
     reason = factory.entries()[-1].reason
-    assert ("2 times as long: 0 of 2 retrains paid" in reason) == (days == 14)
+    assert ("the cooldown is 2w instead of 1w: 0 of 2 retrains paid" in reason) == (days == 14)
     factory.clock.set(NOW + timedelta(days=days))
     assert requested(factory.tick())
 

@@ -70,7 +70,9 @@ class Replay:
         if self.reign.standing.serving:
             self._score(moment.days[0], moment.day, first_time=True)
         self._judge_all(moment)
-        self._paybacks.judge(self.reign, moment)
+        # What paid decides on cooldowns alone here, since no other line waits for the same place.
+        if self.spec.retrain.payback.slower_by > 1:
+            self._paybacks.judge(self.reign, moment)
         while True:
             requests = self._ask(moment)
             for request in requests:

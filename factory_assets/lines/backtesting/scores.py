@@ -14,6 +14,7 @@ from factory_assets.lines.serving import serving_model
 from factory_assets.storage.metering import own_cpu_seconds
 
 _UNSCORED = -1
+_MOST_WEEKS = 8
 
 
 # Which model serves each segment: all that scores depend on, beside the rows.
@@ -35,13 +36,14 @@ class ScoredDays:
 class Scorer:
     """Scores days by the models that serve; what two policies score alike is scored once, and counts for both.
 
-    A day that is asked for alone is scored together with the rest of its week, which the same models mostly score as well;
-    the CPU time is parted by rows.
+    A day that is asked for alone is scored together with the rest of its week, which the same models mostly score as well,
+    and with twice as many weeks each time that they still serve; the CPU time is parted by rows.
     """
 
     history: History
     shelf: ModelShelf
     _known: dict[tuple[_Serving, date, date], ScoredDays] = field(default_factory=dict)
+    _weeks: dict[_Serving, int] = field(default_factory=dict)
 
     def score(self, reign: Reign, first: date, last: date) -> ScoredDays:
         """Scores the rows of the local days first..last by who reigns."""
@@ -49,12 +51,17 @@ class Scorer:
         key = tuple(sorted((segment, champion.artefact_sha256) for segment, champion in champions.items()))
         if (key, first, last) not in self._known:
             serving = {segment: serving_model(champion) for segment, champion in champions.items()}
-            together = _rest_of_week(first) if first == last else [last]
+            together = self._days_ahead(key, first) if first == last else [last]
             scored = self._score(serving, first, together[-1])
             parts = [(first, last)] if first < last else [(day, day) for day in together]
             for part in parts:
                 self._known[key, *part] = self._part(scored, first, *part)
         return self._known[key, first, last]
+
+    def _days_ahead(self, key: _Serving, day: date) -> list[date]:
+        weeks = self._weeks.get(key, 1)
+        self._weeks[key] = min(2 * weeks, _MOST_WEEKS)
+        return [day + timedelta(days=place) for place in range(7 * weeks - day.toordinal() % 7)]
 
     def _score(self, serving: Mapping[str, ServingModel], first: date, last: date) -> ScoredDays:
         spec, place = self.history.spec, self.history.of_days(first, last)
@@ -76,10 +83,6 @@ class Scorer:
             is_own=scored.is_own[mine],
             cpu_seconds=scored.cpu_seconds * share,
         )
-
-
-def _rest_of_week(day: date) -> list[date]:
-    return [day + timedelta(days=place) for place in range(7 - day.toordinal() % 7)]
 
 
 @dataclass

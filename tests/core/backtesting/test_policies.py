@@ -33,6 +33,8 @@ def test_each_policy_is_triggered_by_what_its_name_says() -> None:
     assert built["never"].named_triggers == ()
     assert built["on_drift"].named_triggers == ("feature_drift", "prediction_drift")
     assert built["on_quality"].named_triggers == ("quality",)
+    assert built["keep_up"].named_triggers == ("feature_drift", "prediction_drift", "new_rows")
+    assert (built["keep_up"].new_rows, built["keep_up"].cooldown, built["keep_up"].confirm) == ("1%", timedelta(days=1), 1)
     schedules = {name: built[name].schedule for name in ("daily", "weekly", "monthly")}
     assert schedules == {"daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
 
@@ -55,13 +57,15 @@ def test_a_misspelt_name_is_answered_with_its_neighbour(name: str, meant: str) -
 
 
 def test_a_strange_name_is_answered_with_all_of_them() -> None:
-    with pytest.raises(UnknownPolicyError, match="Choose of never, weekly, monthly, daily, on_drift, on_quality, own"):
+    with pytest.raises(
+        UnknownPolicyError, match="Choose of never, weekly, monthly, daily, on_drift, on_quality, keep_up, own"
+    ):
         check_policies(["qqq"])
 
 
-def test_each_policy_counts_once_and_the_costly_one_is_asked_for() -> None:
+def test_each_policy_counts_once_and_the_costly_ones_are_asked_for() -> None:
     assert check_policies(["own", "never", "own"]) == ("own", "never")
-    assert set(POLICIES) - set(DEFAULT_POLICIES) == {"daily"}
+    assert set(POLICIES) - set(DEFAULT_POLICIES) == {"daily", "keep_up"}
 
 
 @pytest.mark.parametrize("name", ["on_drift", "on_quality", "own"])
@@ -83,3 +87,8 @@ def test_a_policy_of_checks_can_be_tried_with_another_cooldown_and_keeps_all_els
 def test_a_cooldown_that_cannot_be_tried_is_refused(name: str, message: str) -> None:
     with pytest.raises(UnknownPolicyError, match=message):
         check_policies([name])
+
+
+def test_what_keeps_up_and_what_goes_by_the_calendar_is_not_slowed_by_what_did_not_pay() -> None:
+    slowed = {name for name in POLICIES if build_policy(name, OWN).payback.slower_by > 1}
+    assert slowed == {"never", "on_drift", "on_quality", "own"}
