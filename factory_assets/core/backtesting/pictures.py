@@ -1,12 +1,14 @@
 """The picture of a backtest: quality over time with the promotions on it, and what each policy cost."""
 
+from itertools import cycle, islice
+
 from matplotlib.figure import Figure
 
 from factory_assets.contracts.backtest import BacktestReport, PolicyOutcome
 from factory_assets.core.plots import FAINT, INK, draw_bars, nothing_to_show, title_axes, to_png
 
 # Told apart in grey as well, and by the common forms of colour blindness (after Okabe and Ito, 2008).
-_COLOURS = ("#8fa3b8", "#0072b2", "#56b4e9", "#2b2f36", "#e07b39", "#009e73", "#cc79a7")
+_COLOURS = ("#8fa3b8", "#0072b2", "#56b4e9", "#2b2f36", "#e07b39", "#009e73", "#cc79a7", "#b59b00")
 
 
 def plot_backtest(report: BacktestReport) -> bytes:
@@ -27,14 +29,14 @@ def plot_backtest(report: BacktestReport) -> bytes:
         f"{report.rows:,} rows from {report.first} to {report.last}; {better} is better; dots: new champions",
         INK,
     )
-    for outcome, colour in zip(report.policies, _COLOURS, strict=False):
+    for outcome, colour in zip(report.policies, cycle(_COLOURS), strict=False):
         _draw_policy(upper, outcome, colour)
     upper.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=len(report.policies), loc="lower left")
     upper.grid(axis="y", color=FAINT, linewidth=0.6)
     upper.set_ylabel(report.metric)
     cpu = [outcome.training_cpu_seconds + outcome.scoring_cpu_seconds for outcome in report.policies]
     title_axes(lower, "CPU seconds of training and scoring", "", INK)
-    draw_bars(lower, [outcome.policy for outcome in report.policies], cpu, list(_COLOURS[: len(cpu)]))
+    draw_bars(lower, [outcome.policy for outcome in report.policies], cpu, list(islice(cycle(_COLOURS), len(cpu))))
     return to_png(figure)
 
 
