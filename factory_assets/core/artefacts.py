@@ -9,9 +9,9 @@ import hashlib
 import json
 import pickle
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 MAGIC = b"FLEETv1\n"
 MAX_INDEX_BYTES = 64 * 1024**2
@@ -38,6 +38,17 @@ class IndexEntry:
     raw_bytes: int
 
 
+class BytesByPlace(Protocol):
+    """Bytes that are read by their place, so that no more of them is in memory than is looked at."""
+
+    @property
+    def length(self) -> int:
+        """All bytes."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """At most `length` bytes from `start` on; fewer where the file ends."""
+
+
 @dataclass(frozen=True)
 class PackedModel:
     """A model as it lies in a file: compressed bytes, and length and SHA-256 of the raw ones."""
@@ -45,6 +56,34 @@ class PackedModel:
     payload: bytes
     raw_bytes: int
     sha256: str
+
+    @property
+    def packed_bytes(self) -> int:
+        """Length of the compressed bytes."""
+        return len(self.payload)
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A packed model of which memory holds the place alone: its bytes are read each time they are asked for."""
+
+    file: BytesByPlace
+    start: int
+    packed_bytes: int
+    raw_bytes: int
+    sha256: str
+
+    @property
+    def payload(self) -> bytes:
+        """The compressed bytes; fewer than promised where the file was cut."""
+        return self.file.read(self.start, self.packed_bytes)
+
+    def __reduce__(self) -> tuple[type[PackedModel], tuple[bytes, int, str]]:
+        """It travels as its bytes: the file is not where it goes."""
+        return PackedModel, (self.payload, self.raw_bytes, self.sha256)
+
+
+AnyModel = PackedModel | StoredModel
 
 
 def pack_model(raw: bytes) -> PackedModel:
@@ -70,29 +109,41 @@ def pack_models(models: Mapping[str, bytes]) -> bytes:
     return bundle_models({name: pack_model(raw) for name, raw in models.items()})
 
 
-def bundle_models(models: Mapping[str, PackedModel]) -> bytes:
+def bundle_models(models: Mapping[str, AnyModel]) -> bytes:
     """One file of models that are packed already, those of an older file included."""
+    return b"".join(stream_bundle(models))
+
+
+def stream_bundle(models: Mapping[str, AnyModel]) -> Iterator[bytes]:
+    """The bytes of `bundle_models`, piece by piece: the index, and then one model at a time."""
     index: dict[str, list[int]] = {}
     offset = 0
     for name in sorted(models):
-        index[name] = [offset, len(models[name].payload), models[name].raw_bytes]
-        offset += len(models[name].payload)
+        index[name] = [offset, models[name].packed_bytes, models[name].raw_bytes]
+        offset += models[name].packed_bytes
     head = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
-    return b"".join([MAGIC, len(head).to_bytes(8, "big"), head, *(models[name].payload for name in sorted(models))])
+    yield MAGIC + len(head).to_bytes(8, "big") + head
+    for name in sorted(models):
+        payload = models[name].payload
+        if len(payload) != models[name].packed_bytes:
+            raise CorruptArtefactError(f"model {name!r} has {len(payload)} of its {models[name].packed_bytes} packed bytes")
+        yield payload
 
 
-def read_index(blob: bytes) -> dict[str, IndexEntry]:
+def read_index(blob: bytes | BytesByPlace) -> dict[str, IndexEntry]:
     """The index of a fleet file, each entry checked to lie inside it and below the caps.
 
     Raises:
         CorruptArtefactError: for any other bytes; nothing is allocated by what they claim.
     """
-    head = blob[_HEADER_BYTES : _payload_start(blob)]
+    file = _as_file(blob)
+    start = _payload_start(file)
+    head = file.read(_HEADER_BYTES, start - _HEADER_BYTES)
     try:
         pairs = json.loads(head, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise CorruptArtefactError(f"the index is not JSON: {error}") from error
-    payload_bytes = len(blob) - _payload_start(blob)
+    payload_bytes = file.length - start
     index = {name: _check_entry(name, place, payload_bytes) for name, place in _check_pairs(pairs)}
     if len(index) != len(pairs):
         raise CorruptArtefactError("the index names a model twice")
@@ -100,31 +151,30 @@ def read_index(blob: bytes) -> dict[str, IndexEntry]:
 
 
 class Bundle:
-    """A fleet file whose index was read once, for many models."""
+    """A fleet file whose index was read once, for many models; of a file on disk memory holds the index alone."""
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes | BytesByPlace) -> None:
         """Reads the index.
 
         Raises:
             CorruptArtefactError: for bytes that `bundle_models` did not write.
         """
-        self._blob = blob
-        self._index = read_index(blob)
-        self._start = _payload_start(blob)
+        self._file = _as_file(blob)
+        self._index = read_index(self._file)
+        self._start = _payload_start(self._file)
 
     def __contains__(self, name: str) -> bool:
         """Whether the file holds a model of this name."""
         return name in self._index
 
-    def packed(self, name: str, sha256: str) -> PackedModel:
+    def packed(self, name: str, sha256: str) -> StoredModel:
         """One model as it lies in the file, for another file; `sha256` is what was recorded, and is not checked here.
 
         Raises:
             KeyError: for a name that the file does not hold.
         """
         entry = self._entry(name)
-        start = self._start + entry.offset
-        return PackedModel(self._blob[start : start + entry.packed_bytes], entry.raw_bytes, sha256)
+        return StoredModel(self._file, self._start + entry.offset, entry.packed_bytes, entry.raw_bytes, sha256)
 
     def raw(self, name: str) -> bytes:
         """The raw bytes of one model.
@@ -151,7 +201,7 @@ def unpack_model(blob: bytes, name: str) -> bytes:
     return Bundle(blob).raw(name)
 
 
-def unpack_payload(packed: PackedModel, name: str) -> bytes:
+def unpack_payload(packed: AnyModel, name: str) -> bytes:
     """The raw bytes of a packed model.
 
     Raises:
@@ -193,12 +243,31 @@ def unpickle_model(blob: bytes, expected_sha256: str) -> Any:
     return pickle.loads(blob)  # noqa: S301 (only what the factory itself pickled comes this far)
 
 
-def _payload_start(blob: bytes) -> int:
-    if blob[: len(MAGIC)] != MAGIC or len(blob) < _HEADER_BYTES:
+@dataclass(frozen=True)
+class _InMemory:
+    """Bytes as a file."""
+
+    blob: bytes
+
+    @property
+    def length(self) -> int:
+        return len(self.blob)
+
+    def read(self, start: int, length: int) -> bytes:
+        return self.blob[start : start + length]
+
+
+def _as_file(blob: bytes | BytesByPlace) -> BytesByPlace:
+    return _InMemory(blob) if isinstance(blob, bytes) else blob
+
+
+def _payload_start(file: BytesByPlace) -> int:
+    header = file.read(0, _HEADER_BYTES)
+    if header[: len(MAGIC)] != MAGIC or len(header) < _HEADER_BYTES:
         raise CorruptArtefactError("not a fleet file: it does not start with its magic and the length of its index")
-    index_bytes = int.from_bytes(blob[len(MAGIC) : _HEADER_BYTES], "big")
-    if index_bytes > min(MAX_INDEX_BYTES, len(blob) - _HEADER_BYTES):
-        raise CorruptArtefactError(f"an index of {index_bytes} bytes does not fit a file of {len(blob)}")
+    index_bytes = int.from_bytes(header[len(MAGIC) :], "big")
+    if index_bytes > min(MAX_INDEX_BYTES, file.length - _HEADER_BYTES):
+        raise CorruptArtefactError(f"an index of {index_bytes} bytes does not fit a file of {file.length}")
     return _HEADER_BYTES + index_bytes
 
 

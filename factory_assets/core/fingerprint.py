@@ -1,7 +1,7 @@
 """A hash of what a frame says, not of how pandas holds it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 # Up to here every whole number is a float64, so whether nulls made a column float does not matter.
 _EXACT_INTEGERS = 2**53
+_SLICE_ROWS = 65_536
 
 
 def fingerprint_frame(frame: pd.DataFrame, sort_by: Sequence[str]) -> str:
@@ -46,7 +47,7 @@ def fingerprint_runs(table: pa.Table, runs: Sequence[tuple[int, int]]) -> list[s
     """SHA-256 of the content of runs of rows: column names, values, nulls, and the order of the rows.
 
     Equal for columns in another order and for dtypes that hold the same values, as in `fingerprint_frame`. Thousands of
-    runs cost little more than their bytes.
+    runs cost little more than their bytes, and only a slice of the rows is turned into those bytes at a time.
 
     Args:
         table: columns of numbers, booleans, text, dates and times.
@@ -58,18 +59,35 @@ def fingerprint_runs(table: pa.Table, runs: Sequence[tuple[int, int]]) -> list[s
     Raises:
         TypeError: for a column of another kind.
     """
-    columns = [(name, _canonical(_flat(table.column(name)), name)) for name in sorted(table.column_names)]
-    head = "".join(f"\0{len(name)}:{name}:{column.type}" for name, column in columns).encode()
-    fixed = np.ascontiguousarray(np.hstack([np.zeros((table.num_rows, 0), np.uint8), *(_bytes(c) for _, c in columns)]))
-    texts = [_characters(column) for _, column in columns if pa.types.is_large_string(column.type)]
+    kinds = [(name, _canonical_type(table.column(name), name)) for name in sorted(table.column_names)]
+    head = "".join(f"\0{len(name)}:{name}:{kind}" for name, kind in kinds).encode()
     found = []
-    for start, length in runs:
-        hasher = hashlib.sha256(f"{length} rows".encode() + head)
-        hasher.update(fixed[start : start + length].data)
-        for ends, characters in texts:
-            hasher.update(characters[ends[start] : ends[start + length]])
-        found.append(hasher.hexdigest())
+    for first, count, some in _slices(runs):
+        columns = [_as_type(_flat(table.column(name).slice(first, count)), kind) for name, kind in kinds]
+        fixed = np.ascontiguousarray(np.hstack([np.zeros((count, 0), np.uint8), *map(_bytes, columns)]))
+        texts = [_characters(column) for column in columns if pa.types.is_large_string(column.type)]
+        for start, length in some:
+            hasher = hashlib.sha256(f"{length} rows".encode() + head)
+            hasher.update(fixed[start - first : start - first + length].data)
+            for ends, characters in texts:
+                hasher.update(characters[ends[start - first] : ends[start - first + length]])
+            found.append(hasher.hexdigest())
     return found
+
+
+def _slices(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Neighbouring runs together, as first row, rows and runs: no more rows than _SLICE_ROWS beside the last run's."""
+    some: list[tuple[int, int]] = []
+    first, end = 0, 0
+    for start, length in runs:
+        if some and (start != end or end - first >= _SLICE_ROWS):
+            yield first, end - first, some
+            some = []
+        first = start if not some else first
+        end = start + length
+        some.append((start, length))
+    if some:
+        yield first, end - first, some
 
 
 def _bytes(column: pa.Array) -> np.ndarray:
@@ -106,25 +124,42 @@ def _row_order(columns: dict[str, pa.Array], names: Sequence[str]) -> pa.Array:
 
 
 def _canonical(column: pa.Array, name: object) -> pa.Array:
+    """A whole column as `_canonical_type` says."""
+    return _as_type(column, _canonical_type(column, name))
+
+
+def _canonical_type(column: pa.Array | pa.ChunkedArray, name: object) -> pa.DataType:
     """One Arrow type for each kind of value: float64, int64 (beyond exact floats), bool, microseconds, text."""
+    if pa.types.is_dictionary(column.type):
+        column = _flat(column)
     kind = column.type
     if column.null_count == len(column):
-        return pa.nulls(len(column))
+        return pa.null()
     if pa.types.is_boolean(kind):
-        return column
+        return pa.bool_()
     if pa.types.is_integer(kind):
         extremes = pc.min_max(column).as_py().values()
-        beyond = max(abs(extreme) for extreme in extremes) > _EXACT_INTEGERS
-        return column.cast(pa.int64() if beyond else pa.float64(), safe=False)
+        return pa.int64() if max(abs(extreme) for extreme in extremes) > _EXACT_INTEGERS else pa.float64()
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return pc.add(column.cast(pa.float64(), safe=False), 0.0)  # -0.0 becomes 0.0
+        return pa.float64()
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        zone = kind.tz if pa.types.is_timestamp(kind) else None
-        instants = column.cast(pa.timestamp("us", zone), safe=False)
-        return instants.cast(pa.int64()).cast(pa.timestamp("us"))
+        return pa.timestamp("us")
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
+        return pa.large_string()
     raise TypeError(f"column {name!r} of {kind} cannot be hashed: use numbers, booleans, text, dates or times")
+
+
+def _as_type(column: pa.Array, canonical: pa.DataType) -> pa.Array:
+    """A column, or a slice of it, in its canonical type."""
+    if pa.types.is_null(canonical):
+        return pa.nulls(len(column))
+    if pa.types.is_timestamp(canonical):
+        zone = column.type.tz if pa.types.is_timestamp(column.type) else None
+        instants = column.cast(pa.timestamp("us", zone), safe=False)
+        return instants.cast(pa.int64()).cast(canonical)
+    number = column.cast(canonical, safe=False)
+    # -0.0 becomes 0.0
+    return pc.add(number, 0.0) if pa.types.is_floating(canonical) else number
 
 
 def _as_arrow(values: pd.Series) -> pa.Array:

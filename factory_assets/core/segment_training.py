@@ -17,8 +17,8 @@ from factory_assets.contracts.fleet import SegmentOutcome
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.artefacts import (
+    AnyModel,
     CorruptArtefactError,
-    PackedModel,
     UntrustedArtefactError,
     pack_model,
     pickle_model,
@@ -63,7 +63,7 @@ class ReigningModel:
     `packed` is None when the file is gone.
     """
 
-    packed: PackedModel | None
+    packed: AnyModel | None
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
 
@@ -95,7 +95,7 @@ class SegmentResult:
     outcome: SegmentOutcome
     reason: str = ""
     trained: TrainedModel | None = None
-    model: PackedModel | None = None
+    model: AnyModel | None = None
     scores: np.ndarray | None = None
     reigning_scores: np.ndarray | None = None
     reigning: Evaluation | None = None
@@ -130,6 +130,8 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
     frame = _columns_of(job, table, task).slice(task.node.start, task.node.length).to_pandas()
     try:
         split = split_segment(job.spec, frame, job.holdout_until_utc)
+        # The rows of all segments together are large, and from here on they are in the split.
+        del frame
         result = _score_reigning(job, split, task)
     except Exception as error:
         return SegmentResult(task.node.segment, "failed", _describe(error))
@@ -140,7 +142,10 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
             check_rows(split, job.spec.validation.min_rows)
         else:
             _check_segment(split, job.spec)
-        trained = fit_and_evaluate(job.spec, split, (job.numeric, job.categorical), with_baseline=task.is_root)
+        # Handed over and not lent: once they are a matrix, the rows need not be here as well.
+        rows = [split]
+        del split
+        trained = fit_and_evaluate(job.spec, rows.pop(), (job.numeric, job.categorical), with_baseline=task.is_root)
         model = pack_model(pickle_model(trained.model))
     except TooFewRowsError as error:
         return replace(result, outcome="too_small", reason=str(error))

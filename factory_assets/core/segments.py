@@ -119,12 +119,19 @@ def lay_out(table: pa.Table, levels: Sequence[Sequence[str]]) -> tuple[pa.Table,
     Returns:
         The sorted table and its nodes, from the root down, each level in the order of its keys.
     """
+    order, nodes = find_layout(table, levels)
+    return (table if order is None else table.take(pa.array(order))), nodes
+
+
+def find_layout(table: pa.Table, levels: Sequence[Sequence[str]]) -> tuple[np.ndarray | None, tuple[Node, ...]]:
+    """The order that `lay_out` brings the rows into, None when they are in it, and the nodes of the rows in that order."""
     keys = [segment_keys(table, columns) for columns in levels]
     codes = [key.indices.to_numpy(zero_copy_only=False) for key in keys]
+    order = None
     if len(levels) > 1:
         order = np.lexsort(codes)
-        table = table.take(pa.array(order))
         codes = [code[order] for code in codes]
+        order = None if np.array_equal(order, np.arange(len(order))) else order
     nodes = []
     for level in reversed(range(len(levels))):
         starts = np.flatnonzero(np.diff(codes[level], prepend=-1))
@@ -132,7 +139,7 @@ def lay_out(table: pa.Table, levels: Sequence[Sequence[str]]) -> tuple[pa.Table,
         for start, end in zip(starts.tolist(), ends, strict=False):
             parent = None if level + 1 == len(levels) else _name(keys[level + 1], codes[level + 1], start)
             nodes.append(Node(_name(keys[level], codes[level], start), level, start, end - start, parent))
-    return table, tuple(nodes)
+    return order, tuple(nodes)
 
 
 def _name(keys: pa.DictionaryArray, codes: np.ndarray, row: int) -> str:

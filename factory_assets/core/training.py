@@ -89,6 +89,8 @@ def fit_and_evaluate(
             a classification, for parameters that the estimator refuses, and for a sample weight that it does not take.
     """
     train = _in_order(split.train, spec)
+    # Where that made a copy, the rows out of order are not needed beside it.
+    split = replace(split, train=split.train.iloc[:0].copy())
     numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
     inputs = fill_empty_columns(prepare_features(train, numeric, categorical), numeric)
     target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
@@ -100,6 +102,10 @@ def fit_and_evaluate(
     rows = _FitRows(inputs, target, _weights(spec, train, split), train[spec.as_of].to_numpy())
     searched = _search(spec, rows, numeric, categorical)
     params = {**spec.params, **(searched.params if searched else {})}
+    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
+    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
+    # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
+    del train
     model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
     # One call for both parts: on a few rows a pipeline's own work is nearly all of a prediction.
     both = score(model, pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout)
@@ -111,8 +117,6 @@ def fit_and_evaluate(
         linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
         baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
     _forget_threads(model)
-    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
-    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
     score_reference = build_reference(PREDICTION, pd.Series(scores), holdout_days)
     evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
     return TrainedModel(

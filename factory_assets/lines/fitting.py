@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version as package_version
@@ -28,11 +28,12 @@ from factory_assets.core.segment_training import (
     fit_chunk,
     say_too_small,
 )
-from factory_assets.core.segments import ALL, Node, lay_out
+from factory_assets.core.segments import ALL, Node, find_layout, lay_out
 from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.row_file import RowFile, write_rows
 from factory_assets.storage.tables.model_versions import LineStanding
 from factory_assets.storage.tables.training_sets import TrainingSet
 
@@ -61,6 +62,9 @@ _LEAST_TO_FAN_OUT = 24
 _ROWS_A_FIT = 400
 
 
+Keep = Callable[[SegmentResult], SegmentResult]
+
+
 class UnknownSegmentError(LookupError):
     """A retrain was asked for a segment that the training set has no row of."""
 
@@ -78,6 +82,8 @@ class Plan:
     cycles: Mapping[str, str]
     to_fit: frozenset[str]
     parts: np.ndarray
+    # Gives back the memory of rows that lie in a file.
+    forget: Callable[[], None] = lambda: None
 
     @property
     def rows(self) -> LaterRows:
@@ -102,9 +108,21 @@ def plan_cycle(
     Raises:
         UnknownSegmentError: naming the requested segments without rows.
     """
-    read = stores.training_sets.read(training_set.table, requested)
+    rows = _read_rows(stores, training_set, requested)
     add = partial(_add_columns_of_champions, stores, training_set)
-    return plan_rows(stores.spec, read, training_set.as_known_at_utc, before, requested, bundles, add_columns=add)
+    known_at = training_set.as_known_at_utc
+    plan = plan_rows(stores.spec, rows.table, known_at, before, requested, bundles, add_columns=add)
+    return replace(plan, forget=rows.forget)
+
+
+def _read_rows(stores: LineStores, training_set: TrainingSet, requested: frozenset[str]) -> RowFile:
+    """The rows laid out, in a file: once they are there, nothing of them is held."""
+    read = stores.training_sets.read(training_set.table, requested)
+    order, _ = find_layout(read, stores.spec.levels)
+    rows = write_rows(read, order)
+    del read
+    pa.default_memory_pool().release_unused()
+    return rows
 
 
 def plan_rows(
@@ -159,8 +177,17 @@ class Fits:
     cpu_seconds: Mapping[str, float]
 
 
-def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: ModelFiles) -> Fits:
+def fit_plan(
+    stores: LineStores, plan: Plan, before: LineStanding, bundles: ModelFiles, keep: Keep = lambda result: result
+) -> Fits:
     """Trains what is to be trained, and scores the later rows with the models that reign.
+
+    Args:
+        stores: of the line.
+        plan: of the cycle.
+        before: what was decided so far.
+        bundles: the model files.
+        keep: takes each result as it arrives, and gives what is to be held of it until the end.
 
     Raises:
         TrainingDataError: when the model of all rows was to be trained and could not be: without it nothing is served.
@@ -180,7 +207,7 @@ def fit_plan(stores: LineStores, plan: Plan, before: LineStanding, bundles: Mode
             tasks.append(SegmentTask(node, fit, reigning))
         else:
             results[node.segment] = SegmentResult(node.segment, "scored")
-    found, cpu_seconds = _run(stores, plan, tasks)
+    found, cpu_seconds = _run(stores, plan, tasks, keep)
     results.update(found)
     root = results.get(ALL)
     if root is not None and ALL in plan.to_fit and root.outcome != "fitted":
@@ -193,7 +220,9 @@ def fingerprint_inputs(spec: ModelLineSpec, training_set: TrainingSet, requested
     return _hash({"training_set": training_set.table.version, "requested": sorted(requested), **_declared(spec)})
 
 
-def _run(stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask]) -> tuple[dict[str, SegmentResult], dict[str, float]]:
+def _run(
+    stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask], keep: Keep
+) -> tuple[dict[str, SegmentResult], dict[str, float]]:
     executor = plan.job.spec.executor if len(tasks) >= _LEAST_TO_FAN_OUT else "serial"
     workers = stores.workers or available_cores()
     chunks = plan_chunks(tasks, lambda task: _ROWS_A_FIT + task.node.length, workers)
@@ -204,10 +233,13 @@ def _run(stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask]) -> tuple[
     with threadpool_limits(limits=1):
         for task, metered in fan_out.map(MeteredFunction(partial(fit_chunk, plan.job)), chunks, plan.table):
             segment = task.node.segment
+            if not found:
+                # The workers have the rows: what their way there brought into this process is not needed again.
+                plan.forget()
             if isinstance(metered, Lost):
                 found[segment] = SegmentResult(segment, "failed", f"its worker died: {metered.reason}")
             else:
-                found[segment], cpu_seconds[segment] = metered.result, metered.cpu_seconds
+                found[segment], cpu_seconds[segment] = keep(metered.result), metered.cpu_seconds
     return found, cpu_seconds
 
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
+from pathlib import Path
 
 import numpy as np
 
 from factory_assets.contracts.fleet import FleetReport, NodeDecision
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.artefacts import PackedModel, bundle_models
+from factory_assets.core.artefacts import AnyModel, stream_bundle
 from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.core.segment_training import SegmentResult
 from factory_assets.core.segments import ALL
@@ -26,6 +27,7 @@ from factory_assets.lines.fitting import Plan
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.serving import Bundles, flatten, serving_model
+from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
@@ -47,6 +49,7 @@ class Cycle:
     training_set: TrainingSet
     plan: Plan
     results: Mapping[str, SegmentResult]
+    aside: SetAside
     cpu_seconds: Mapping[str, float]
     decisions: Mapping[str, NodeDecision]
     report: FleetReport | None
@@ -56,7 +59,7 @@ class Cycle:
     run_id: str
 
     @property
-    def fitted(self) -> dict[str, tuple[TrainedModel, PackedModel]]:
+    def fitted(self) -> dict[str, tuple[TrainedModel, AnyModel]]:
         """What was fitted, by segment."""
         return {
             segment: (result.trained, result.model)
@@ -72,16 +75,15 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
         PromotionConflictError: when somebody else decided on the line meanwhile; nothing has taken effect then.
     """
     models, serving = _gather_models(stores, cycle, bundles)
-    blob = bundle_models(models)
-    artefact_path, _ = stores.artefacts.write(stores.spec.name, blob)
+    artefact_path, _ = stores.artefacts.write(stores.spec.name, stream_bundle(models))
     pictures = draw_root(stores.spec, cycle.plan, cycle.results.get(ALL))
-    fleet = stores.registry.log_training(_describe(stores, cycle, blob, serving, pictures))
+    fleet = stores.registry.log_training(_describe(stores, cycle, stores.artefacts.path(artefact_path), serving, pictures))
     runs = _log_segments(stores, cycle, fleet)
     kept = {segment: trained for segment, (trained, packed) in cycle.fitted.items() if packed.sha256 in models}
     stores.references.record(
         stores.spec.name,
         fleet.version,
-        {segment: trained.references for segment, trained in kept.items()},
+        cycle.aside.references(kept),
         {segment: trained.profile for segment, trained in kept.items()},
     )
     _keep_sample(stores, cycle, fleet.version)
@@ -159,9 +161,9 @@ def list_changes(
     return found
 
 
-def _gather_models(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[dict[str, PackedModel], list[ServingModel]]:
+def _gather_models(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[dict[str, AnyModel], list[ServingModel]]:
     """The models of the new file by hash: all that serve after this cycle, and always the newest model of all rows."""
-    models: dict[str, PackedModel] = {}
+    models: dict[str, AnyModel] = {}
     serving: dict[str, ServingModel] = {}
     for segment, champion in cycle.before.serving.items():
         decision = cycle.decisions.get(segment)
@@ -197,7 +199,7 @@ def _as_serving(cycle: Cycle, segment: str) -> ServingModel:
 def _version_rows(
     stores: LineStores,
     cycle: Cycle,
-    models: Mapping[str, PackedModel],
+    models: Mapping[str, AnyModel],
     artefact_path: str,
     fleet: RegisteredVersion,
     runs: Mapping[str, str],
@@ -285,7 +287,7 @@ def _log_segments(stores: LineStores, cycle: Cycle, fleet: RegisteredVersion) ->
 
 
 def _describe(
-    stores: LineStores, cycle: Cycle, bundle: bytes, serving: list[ServingModel], pictures: Mapping[str, bytes]
+    stores: LineStores, cycle: Cycle, bundle: Path, serving: list[ServingModel], pictures: Mapping[str, bytes]
 ) -> TrainingRecord:
     spec, training_set, plan = stores.spec, cycle.training_set, cycle.plan
     root = cycle.results.get(ALL)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import Task
-from factory_assets.core.artefacts import Bundle, CorruptArtefactError, PackedModel, unpickle_model
+from factory_assets.core.artefacts import AnyModel, Bundle, CorruptArtefactError, unpickle_model
 from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.core.prediction import predict_scores
 from factory_assets.lines.stores import LineStores
@@ -46,7 +46,7 @@ class ModelFiles(Protocol):
     def holds(self, path: str, sha256: str) -> bool:
         """Whether the bytes of a model can be had; they are not looked at."""
 
-    def packed(self, path: str, sha256: str) -> PackedModel | None:
+    def packed(self, path: str, sha256: str) -> AnyModel | None:
         """A model as it lies in its file, for another file or a worker; None when it is gone."""
 
     def raw(self, path: str, sha256: str) -> bytes:
@@ -55,7 +55,7 @@ class ModelFiles(Protocol):
 
 @dataclass(frozen=True)
 class Bundles:
-    """Model files, each read at most once. `newest` holds the bytes of every model that serves, unchanged ones included."""
+    """Model files, the index of each read at most once. `newest` holds every model that serves, unchanged ones included."""
 
     store: ArtefactStore
     newest: str = ""
@@ -65,7 +65,7 @@ class Bundles:
         """Whether the bytes of a model can be had; they are not looked at."""
         return self._find(path, sha256) is not None
 
-    def packed(self, path: str, sha256: str) -> PackedModel | None:
+    def packed(self, path: str, sha256: str) -> AnyModel | None:
         """A model as it lies in its file, for another file or a worker; None when it is gone."""
         bundle = self._find(path, sha256)
         return None if bundle is None else bundle.packed(sha256, sha256)
@@ -79,7 +79,7 @@ class Bundles:
         """
         bundle = self._find(path, sha256)
         if bundle is None:
-            self.store.read(path)  # says which file is gone
+            self.store.open(path)  # says which file is gone
             raise ArtefactMissingError(f"the model file {path} has no model {sha256}: retrain the line")
         return bundle.raw(sha256)
 
@@ -93,7 +93,7 @@ class Bundles:
     def _open(self, name: str) -> Bundle | None:
         if name not in self._read:
             try:
-                self._read[name] = Bundle(self.store.read(name))
+                self._read[name] = Bundle(self.store.open(name))
             except (ArtefactMissingError, CorruptArtefactError):
                 self._read[name] = None
         return self._read[name]
@@ -101,11 +101,10 @@ class Bundles:
 
 @dataclass(frozen=True)
 class ServingFleet:
-    """What serves a line now, loaded when a row needs it."""
+    """What serves a line now; a model is in memory while its rows are scored, and no longer."""
 
     champions: Mapping[str, Champion]
     bundles: ModelFiles
-    _loaded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, ServingModel]:
@@ -119,10 +118,8 @@ class ServingFleet:
             UntrustedArtefactError: when the bytes' hash is not the one recorded.
             ArtefactMissingError: when the file is gone.
         """
-        if model.sha256 not in self._loaded:
-            raw = self.bundles.raw(self.champions[model.segment].artefact_path, model.sha256)
-            self._loaded[model.sha256] = unpickle_model(raw, model.sha256)
-        return self._loaded[model.sha256]
+        raw = self.bundles.raw(self.champions[model.segment].artefact_path, model.sha256)
+        return unpickle_model(raw, model.sha256)
 
 
 def open_fleet(stores: LineStores, standing: LineStanding) -> ServingFleet:

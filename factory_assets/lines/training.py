@@ -15,6 +15,7 @@ from factory_assets.core.segments import ALL
 from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.serving import Bundles
+from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
 from factory_assets.storage.tables.training_cycles import TrainingCycle
@@ -91,7 +92,8 @@ def _fit_and_decide(
     now: datetime,
     run_id: str,
 ) -> Cycle:
-    fits = fit_plan(stores, plan, before, bundles)
+    aside = SetAside()
+    fits = fit_plan(stores, plan, before, bundles, aside.keep)
     # A cycle of some segments keeps the depth that the last examination of the whole fleet found best.
     deepest = newest.deepest_level if newest is not None and requested else None
     serving = frozenset(before.serving)
@@ -102,6 +104,7 @@ def _fit_and_decide(
         training_set=training_set,
         plan=plan,
         results=fits.results,
+        aside=aside,
         cpu_seconds=fits.cpu_seconds,
         decisions=decisions,
         report=report if stores.spec.segment_by else None,

@@ -3,8 +3,11 @@
 import hashlib
 import os
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from factory_assets.storage.stored_file import StoredFile
 
 
 class ArtefactMissingError(LookupError):
@@ -17,35 +20,55 @@ class ArtefactStore:
 
     root: Path
 
-    def write(self, line: str, blob: bytes) -> tuple[str, str]:
-        """Stores `blob`; returns its path below the root and its SHA-256. Storing it twice changes nothing."""
-        sha256 = hashlib.sha256(blob).hexdigest()
-        name = f"{line}/{sha256}.bundle"
-        path = self.root / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")
+    def write(self, line: str, pieces: Iterable[bytes]) -> tuple[str, str]:
+        """Stores the bytes of `pieces`, of which one at a time is in memory; returns their path below the root and SHA-256.
+
+        Storing them twice changes nothing. What dies before the end leaves a draft that nobody reads.
+        """
+        folder = self.root / line
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = folder / f"{uuid.uuid4().hex}.draft"
+        hasher = hashlib.sha256()
+        try:
             with draft.open("wb") as handle:
-                handle.write(blob)
+                for piece in pieces:
+                    hasher.update(piece)
+                    handle.write(piece)
                 handle.flush()
                 os.fsync(handle.fileno())
-            draft.replace(path)
-        return name, sha256
+            sha256 = hasher.hexdigest()
+            draft.replace(folder / f"{sha256}.bundle")
+        finally:
+            draft.unlink(missing_ok=True)
+        return f"{line}/{sha256}.bundle", sha256
 
     def holds(self, name: str) -> bool:
         """Whether the file is there."""
-        return (self.root / name).is_file()
+        return self.path(name).is_file()
 
-    def read(self, name: str) -> bytes:
-        """The stored bytes, unchecked.
+    def path(self, name: str) -> Path:
+        """Where the file lies, or would."""
+        return self.root / name
+
+    def open(self, name: str) -> StoredFile:
+        """The stored bytes, unchecked, to be read by place.
 
         Raises:
             ArtefactMissingError: naming the file.
         """
-        path = self.root / name
+        path = self.path(name)
         try:
-            return path.read_bytes()
+            return StoredFile(os.open(path, os.O_RDONLY))
         except FileNotFoundError as error:
             raise ArtefactMissingError(
                 f"the model file {path} is gone: restore it, or retrain the line (its older versions still load)"
             ) from error
+
+    def read(self, name: str) -> bytes:
+        """All stored bytes, unchecked.
+
+        Raises:
+            ArtefactMissingError: naming the file.
+        """
+        file = self.open(name)
+        return file.read(0, file.length)

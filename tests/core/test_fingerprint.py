@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory_assets.core import fingerprint
 from factory_assets.core.fingerprint import fingerprint_frame, fingerprint_runs
 
 ROWS = st.lists(
@@ -143,3 +144,21 @@ def test_runs_do_not_care_for_the_order_of_columns_or_for_whole_numbers_as_float
     one = pa.table({"a": [1, 2], "b": ["x", None]})
     other = pa.table({"b": ["x", None], "a": [1.0, 2.0]})
     assert fingerprint_runs(one, [(0, 2)]) == fingerprint_runs(other, [(0, 2)])
+
+
+@pytest.mark.parametrize("rows_a_slice", [1, 3, 1000])
+def test_runs_have_the_same_hashes_in_slices_of_any_size(rows_a_slice, monkeypatch):
+    table = pa.table(
+        {
+            "whole": pa.array([None, 2**60, 3, 4, 5, 6, 7, 8, None, 0]),
+            "text": pa.array(["a", None, "", "bb", "c", "d", None, "e", "f", "g"]).dictionary_encode(),
+            "rare": pa.array([None] * 9 + [-0.0]),
+            "never": pa.nulls(10),
+        }
+    )
+    runs = [(0, 2), (2, 1), (3, 3), (6, 4), (1, 5), (9, 1)]
+    expected = fingerprint_runs(table, runs)
+    monkeypatch.setattr(fingerprint, "_SLICE_ROWS", rows_a_slice)
+    assert fingerprint_runs(table, runs) == expected
+    assert len(set(expected)) == len(runs)
+    assert [fingerprint_runs(table, [run])[0] for run in runs] == expected

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from factory_assets.contracts.fleet import NodeDecision
-from factory_assets.core.artefacts import PackedModel, unpack_payload, unpickle_model
+from factory_assets.core.artefacts import AnyModel, unpack_payload, unpickle_model
 from factory_assets.core.segment_training import SegmentResult
 from factory_assets.core.segments import ALL
 from factory_assets.core.training import TrainedModel
@@ -20,10 +20,10 @@ from factory_assets.storage.tables.model_versions import Champion, LineStanding,
 class ModelShelf:
     """Models of a replay by their hash, each unpickled at most once: it takes the place of model files."""
 
-    models: dict[str, PackedModel] = field(default_factory=dict)
+    models: dict[str, AnyModel] = field(default_factory=dict)
     _loaded: dict[str, Any] = field(default_factory=dict)
 
-    def put(self, model: PackedModel) -> None:
+    def put(self, model: AnyModel) -> None:
         """Keeps a model."""
         self.models[model.sha256] = model
 
@@ -31,7 +31,7 @@ class ModelShelf:
         """Whether the model is there."""
         return sha256 in self.models
 
-    def packed(self, path: str, sha256: str) -> PackedModel | None:
+    def packed(self, path: str, sha256: str) -> AnyModel | None:
         """The model as it would lie in its file."""
         return self.models.get(sha256)
 

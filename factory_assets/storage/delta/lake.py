@@ -1,6 +1,6 @@
 """The lake: pinned reads and safe writes of Delta tables. Knows Delta and DuckDB, nothing of what the tables mean."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -187,6 +187,26 @@ class Lake:
             else:
                 options: dict[str, Any] = {"predicate": predicate} if predicate else {"schema_mode": "overwrite"}
                 write_deltalake(handle, data, mode="overwrite", commit_properties=properties, **options)
+
+        return self._commit(spec, write)
+
+    def replace_in_order(
+        self, spec: TableSpec, batches: Callable[[], Iterator[pa.RecordBatch]], predicate: str | None = None
+    ) -> int:
+        """As `replace`, of rows that come in batches, in the table's order and with its columns, and need not fit memory.
+
+        Args:
+            spec: the table.
+            batches: gives the rows from the start each time it is called: a conflict makes it be called again.
+            predicate: selects what is replaced.
+        """
+
+        def write(handle: DeltaTable | None) -> None:
+            if handle is None:
+                self._create(spec, spec.schema.empty_table())
+                handle = self.pin(spec.name).handle
+            rows = pa.RecordBatchReader.from_batches(spec.schema, batches())
+            write_deltalake(handle, rows, mode="overwrite", predicate=predicate)
 
         return self._commit(spec, write)
 

@@ -6,6 +6,7 @@ model's own metadata, and a model only if its SHA-256 is the one in the list.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from factory_assets.core.artefacts import Bundle, UntrustedArtefactError, digest, unpickle_model
 from factory_assets.core.fleet_scoring import ServingModel, score_fleet
+from factory_assets.storage.stored_file import StoredFile
 
 
 class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
@@ -34,7 +36,7 @@ class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
         self.serving = {
             segment: ServingModel(segment, sha256, *kinds[kind]) for segment, sha256, kind in self.settings["models"]
         }
-        self.bundle = Bundle(Path(context.artifacts["bundle"]).read_bytes())
+        self.bundle = Bundle(StoredFile(os.open(context.artifacts["bundle"], os.O_RDONLY)))
         self.loaded: dict[str, Any] = {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ _REQUIRED = ("scikit-learn", "pandas", "mlflow", "factory-assets")
 class TrainingRecord:
     """All that MLflow shall show of one training: numbers, pictures, pinned inputs, and the artefact.
 
-    `pictures` are files by name; `serving` lists what serves, see `serving_list`.
+    `pictures` are files by name; `bundle` is the file of models; `serving` lists what serves, see `serving_list`.
     """
 
     line: str
@@ -43,7 +44,7 @@ class TrainingRecord:
     tags: Mapping[str, str]
     pictures: Mapping[str, bytes]
     inputs: Sequence[tuple[PinnedTable, str]]
-    bundle: bytes
+    bundle: Path
     serving: bytes
     example: pd.DataFrame
     example_scores: np.ndarray
@@ -170,7 +171,7 @@ class MlflowRegistry:
 
         with tempfile.TemporaryDirectory() as folder:
             bundle, serving = Path(folder) / "models.bundle", Path(folder) / "serving.json"
-            bundle.write_bytes(record.bundle)
+            shutil.copyfile(record.bundle, bundle)
             serving.write_bytes(record.serving)
             info = mlflow.pyfunc.log_model(
                 name="model",

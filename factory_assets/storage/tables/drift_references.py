@@ -3,7 +3,7 @@
 Compact, so that a fleet's references are read in one sweep: 1,000 segments of 12 features are 12,000 rows and 3 MB.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ DRIFT_REFERENCES = TableSpec(
     sort_by=("version", "segment", "feature"),
 )
 PREDICTION, LABEL = "prediction", "label"
+_SEGMENTS_A_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,26 @@ class DriftReferences:
     ) -> None:
         """Writes the references of one version's segments; writing them again changes nothing.
 
+        The segments are looked up some at a time, in their order, so that a mapping which reads them from elsewhere never
+        has them all in memory.
+
         Args:
             line: the model line.
             version: the version number that the segments share.
             references: by segment key: one entry a feature, with "prediction" and "label" among them.
             profiles: by segment key, kept beside the reference of "prediction".
         """
-        rows = [(segment, reference) for segment, found in references.items() for reference in found]
-        kept = [(profiles or {}).get(segment) if r.feature == PREDICTION else None for segment, r in rows]
-        columns = {
-            "line": [line] * len(rows),
-            "segment": [segment for segment, _ in rows],
-            "version": [version] * len(rows),
-            **{name: [getattr(r, name) for _, r in rows] for name in _REFERENCE_COLUMNS},
-            **{f"profile_{name}": [getattr(p, name, None) for p in kept] for name in _PROFILE_COLUMNS},
-        }
-        table = pa.table(
-            [pa.array(columns[f.name], f.type) for f in DRIFT_REFERENCES.schema], schema=DRIFT_REFERENCES.schema
-        )
+        segments = sorted(references)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start in range(0, len(segments), _SEGMENTS_A_BATCH):
+                some = {segment: references[segment] for segment in segments[start : start + _SEGMENTS_A_BATCH]}
+                yield _to_batch(line, version, some, profiles or {})
+
         predicate = " and ".join(
-            (equals_any("line", [line]), equals_any("version", [version]), equals_any("segment", sorted(references)))
+            (equals_any("line", [line]), equals_any("version", [version]), equals_any("segment", segments))
         )
-        self.lake.replace(DRIFT_REFERENCES, table, predicate)
+        self.lake.replace_in_order(DRIFT_REFERENCES, batches, predicate)
 
     def read(self, line: str, segment: str, version: int) -> tuple[FeatureReference, ...]:
         """The references of one model, in the order of their names; none when nothing was recorded."""
@@ -106,3 +105,20 @@ class DriftReferences:
 
 _REFERENCE_COLUMNS = tuple(FeatureReference.__dataclass_fields__)
 _PROFILE_COLUMNS = tuple(ScoreProfile.__dataclass_fields__)
+
+
+def _to_batch(
+    line: str, version: int, references: Mapping[str, Sequence[FeatureReference]], profiles: Mapping[str, ScoreProfile]
+) -> pa.RecordBatch:
+    """The rows of some segments, in the table's order."""
+    rows = [(s, reference) for s, found in references.items() for reference in sorted(found, key=lambda r: r.feature)]
+    kept = [profiles.get(segment) if r.feature == PREDICTION else None for segment, r in rows]
+    columns = {
+        "line": [line] * len(rows),
+        "segment": [segment for segment, _ in rows],
+        "version": [version] * len(rows),
+        **{name: [getattr(r, name) for _, r in rows] for name in _REFERENCE_COLUMNS},
+        **{f"profile_{name}": [getattr(p, name, None) for p in kept] for name in _PROFILE_COLUMNS},
+    }
+    schema = DRIFT_REFERENCES.schema
+    return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
