@@ -16,7 +16,8 @@ import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from factory_assets.components.dbt_project import build_dbt_assets, build_runs
+from factory_assets.components.dbt_assets import build_dbt_assets
+from factory_assets.components.dbt_project import build_runs
 from factory_assets.components.model_line.fleet import build_failed_segments_check
 from factory_assets.components.model_line.training import build_models_asset, build_training_set_asset
 from factory_assets.components.naming import models_step
