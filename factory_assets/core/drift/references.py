@@ -102,7 +102,8 @@ def cells_of(reference: FeatureReference, values: pd.Series) -> np.ndarray:
         numbers = numeric_values(values)
         cells, missing = np.searchsorted(np.asarray(reference.edges), numbers, side="left"), np.isnan(numbers)
     else:  # Nothing but missing values in training: any value at all is one cell.
-        cells, missing = np.zeros(len(values), dtype=np.int64), values.isna().to_numpy(dtype=bool)
+        cells = np.zeros(len(values), dtype=np.int64)
+        missing = np.isnan(numeric_values(values)) if is_numeric(values) else values.isna().to_numpy(dtype=bool)
     return np.where(missing, len(reference.counts) - 1, cells)
 
 

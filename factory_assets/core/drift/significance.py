@@ -20,6 +20,9 @@ _DRAWS = 999
 _LEAST_EXCEEDING = 10
 # A permutation test is only paid for where the effect is large and the rough test is not off by so much.
 _WORTH_A_TEST = 30
+# A cell's share takes as long to draw as so many single rows; drawing rows lists all of both sides first.
+_ROWS_OF_A_CELL = 8
+_MOST_LISTED = 1_000_000
 
 
 def p_values(
@@ -57,10 +60,9 @@ def p_values(
     else:
         # Where it is not permuted, a rough test that cannot be small says enough.
         values = np.empty(len(effects))
-        before, now = comparison.coarse()
         for test, chosen in ((chi_square_p_values, may_permute), (pooled_chi_square_p_values, ~may_permute)):
             if chosen.any():
-                values[chosen] = test(before[chosen], now[chosen], designs[chosen])
+                values[chosen] = test(*(side[chosen] for side in comparison.coarse()), designs[chosen])
     permuted = wanted & may_permute & (values <= _WORTH_A_TEST * level)
     if permuted.any():
         values[permuted] = permutation_p_values(
@@ -119,21 +121,14 @@ def permutation_p_values(
     1/1000. The noise of PSI is proportional to the design effect, that of a distance to its root.
     """
     random = np.random.default_rng(seed)
-    groups, cells = comparison.current.shape
+    groups = len(effects)
     total = comparison.reference + comparison.current
-    left, drawn = total.sum(axis=1), comparison.current.sum(axis=1)
-    remaining = np.repeat(drawn[:, None], _DRAWS, axis=1)
-    behind = np.repeat(left[:, None], _DRAWS, axis=1)
-    shuffled = np.empty((groups, _DRAWS, cells), dtype=np.int64)
-    for cell in range(cells):
-        here = np.repeat(total[:, cell][:, None], _DRAWS, axis=1)
-        behind -= here
-        shuffled[:, :, cell] = random.hypergeometric(here, behind, remaining)
-        remaining -= shuffled[:, :, cell]
+    drawn = comparison.current.sum(axis=1)
     scale = designs if measure == "psi" else np.sqrt(designs)
     noise = np.empty((groups, _DRAWS))
     for group in range(groups):
-        noise[group] = effect_sizes(_as_draws(comparison, group, total[group], shuffled[group]), measure) * scale[group]
+        shuffled = _shuffle(random, total[group], int(drawn[group]))
+        noise[group] = effect_sizes(_as_draws(comparison, group, total[group], shuffled), measure) * scale[group]
     exceeding = (noise >= effects[:, None] * (1 - 1e-12)).sum(axis=1)
     center, spread = noise.mean(axis=1), noise.std(axis=1)
     # Of equal shuffles the curve has no shape; the count decides.
@@ -144,6 +139,12 @@ def permutation_p_values(
         tail = stats.pearson3.sf((effects - center) / spread, np.maximum(np.nan_to_num(skew), 0.0))
     counted = (exceeding + 1) / (_DRAWS + 1)
     return np.asarray(np.where((exceeding >= _LEAST_EXCEEDING) | (spread == 0), counted, np.minimum(tail, counted)))
+
+
+def _shuffle(random: np.random.Generator, total: np.ndarray, drawn: int) -> np.ndarray:
+    """The cells of `drawn` rows out of `total`, shape (999, cells): row by row where that is less to draw than by cells."""
+    by_rows = drawn <= _ROWS_OF_A_CELL * len(total) and total.sum() <= _MOST_LISTED
+    return random.multivariate_hypergeometric(total, drawn, _DRAWS, method="count" if by_rows else "marginals")
 
 
 def _as_draws(comparison: Comparison, group: int, total: np.ndarray, shuffled: np.ndarray) -> Comparison:

@@ -54,7 +54,7 @@ def test_a_constant_is_told_from_values_on_either_side():
     assert len(set(coarse_cells(np.array(reference.counts[:-2]))[cells[:3]])) == 3
 
 
-@pytest.mark.parametrize("values", [pd.Series([np.nan] * 5), pd.Series([None] * 5, dtype=object)])
+@pytest.mark.parametrize("values", [pd.Series([np.nan] * 5), pd.Series([np.inf] * 5), pd.Series([None] * 5, dtype=object)])
 def test_a_feature_that_never_had_a_value_has_one_cell_for_any(values):
     reference = build_reference("x", values)
     assert reference.counts == (0, 5)
