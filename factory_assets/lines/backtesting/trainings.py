@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from factory_assets.contracts.costs import Usage
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.retraining import Outcome
@@ -21,7 +20,7 @@ from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
 from factory_assets.lines.fitting import Fits, Plan, fingerprint_declaration, fit_plan, plan_rows
 from factory_assets.lines.recording import summarise_decisions
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.metering import Meter, Reading
+from factory_assets.storage.metering import own_cpu_seconds, take_sample
 from factory_assets.storage.tables.model_versions import LineStanding
 
 
@@ -57,7 +56,6 @@ class Trainings:
     fits: int = 0
     fit_cpu_seconds: float = 0.0
     _known: dict[tuple[str, str, datetime], _Fit] = field(default_factory=dict)
-    _meter: Meter = field(default_factory=Meter)
 
     @property
     def known(self) -> tuple[tuple[str, str, datetime], ...]:
@@ -82,24 +80,24 @@ class Trainings:
         before = reign.standing
         wanted = frozenset(requested) if before.sequence else frozenset()
         wanted = frozenset() if ALL in wanted else wanted
-        planning = Reading()
-        with self._meter.measure("plan", float("inf"), planning):
-            plan = self._plan(spec, moment, before, wanted)
+        started = self._used_cpu_seconds()
+        plan = self._plan(spec, moment, before, wanted)
+        planning_seconds = self._used_cpu_seconds() - started
         if not plan.to_fit and last is not None:
-            return replace(last, reign=reign, rows=(), cpu_seconds=_cpu(planning))
+            return replace(last, reign=reign, rows=(), cpu_seconds=planning_seconds)
         fitted, fitting_seconds = self._fit(plan, moment)
-        gate = Reading()
-        with self._meter.measure("gate", float("inf"), gate):
-            scored = fit_plan(self.stores, replace(plan, to_fit=frozenset()), before, self.shelf)
-            results = {segment: _join(result, fitted.get(segment)) for segment, result in scored.results.items()}
-            deepest = reign.deepest_level if wanted else None
-            serving = frozenset(before.serving)
-            decisions, report = decide_fleet(spec, plan.nodes, results, plan.rows, serving, deepest)
+        started = self._used_cpu_seconds()
+        scored = fit_plan(self.stores, replace(plan, to_fit=frozenset()), before, self.shelf)
+        results = {segment: _join(result, fitted.get(segment)) for segment, result in scored.results.items()}
+        deepest = reign.deepest_level if wanted else None
+        serving = frozenset(before.serving)
+        decisions, report = decide_fleet(spec, plan.nodes, results, plan.rows, serving, deepest)
+        gate_seconds = self._used_cpu_seconds() - started
         level = report.deepest_level if report is not None else deepest or 0
         after, rows = reign.decide(plan, results, decisions, moment.now, level)
         decision = summarise_decisions(rows)
         answers = list_answers(decision, rows, after.standing.sequence)
-        return ReplayedCycle(after, decision, answers, rows, _cpu(planning) + fitting_seconds + _cpu(gate))
+        return ReplayedCycle(after, decision, answers, rows, planning_seconds + fitting_seconds + gate_seconds)
 
     def _plan(self, spec: ModelLineSpec, moment: Moment, before: LineStanding, wanted: frozenset[str]) -> Plan:
         """As production plans, but rows that no fit of a line of one model can see are left out, and not fingerprinted.
@@ -123,13 +121,16 @@ class Trainings:
         keys = {segment: (segment, plan.cycles[segment], moment.now) for segment in plan.to_fit}
         missing = frozenset(segment for segment, key in keys.items() if key not in self._known)
         if missing:
-            reading = Reading()
             nobody = LineStanding(plan.job.spec.name)
-            with self._meter.measure("fit", float("inf"), reading):
-                fits = fit_plan(self.stores, replace(plan, to_fit=missing), nobody, self.shelf)
-            self._take_down(fits, keys, missing, _cpu(reading))
+            started = self._used_cpu_seconds()
+            fits = fit_plan(self.stores, replace(plan, to_fit=missing), nobody, self.shelf)
+            self._take_down(fits, keys, missing, self._used_cpu_seconds() - started)
         fitted = {segment: self._known[key] for segment, key in keys.items()}
         return fitted, sum(fit.cpu_seconds for fit in fitted.values())
+
+    def _used_cpu_seconds(self) -> float:
+        """So far; of a fleet with its workers, which are counted by a look at all processes."""
+        return take_sample().cpu_seconds if self.history.spec.segment_by else own_cpu_seconds()
 
     def _take_down(
         self, fits: Fits, keys: Mapping[str, tuple[str, str, datetime]], missing: frozenset[str], cpu_seconds: float
@@ -150,8 +151,3 @@ def _join(scored: SegmentResult, fit: _Fit | None) -> SegmentResult:
     if fit is None:
         return scored
     return replace(fit.result, reigning_scores=scored.reigning_scores, reigning=scored.reigning)
-
-
-def _cpu(reading: Reading) -> float:
-    usage: Usage | None = reading.usage
-    return 0.0 if usage is None else usage.cpu_seconds
