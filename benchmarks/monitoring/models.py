@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
-from factory_assets.core.drift.joint import DatedRows, encode_rows
 from factory_assets.core.prediction import predict_scores
 from factory_assets.core.time_split import LABEL, cut_by_time
 from factory_assets.core.training import fit_and_evaluate, name_features
@@ -84,8 +83,3 @@ def train_model(spec: ModelLineSpec, rows: pd.DataFrame, day: int) -> Model:
         trained.numeric,
         trained.categorical,
     )
-
-
-def dated(rows: pd.DataFrame, reference: pd.DataFrame, features: list[str]) -> DatedRows:
-    """Rows as the joint test takes them."""
-    return DatedRows(encode_rows(rows, reference, features), rows[DAY].to_numpy())

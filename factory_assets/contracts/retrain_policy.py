@@ -120,7 +120,7 @@ class RetrainSpec(Strict):
 
     # Not `on`: plain YAML reads that key as true.
     triggers: tuple[RetrainRule, ...] = Field(
-        default=tuple(RetrainRule(when=name) for name in ("feature_drift", "prediction_drift", "model_age")),
+        default=tuple(RetrainRule(when=name) for name in ("quality", "prediction_drift", "model_age")),
         description="Any of these starts one: names of triggers, or rules with the keys below.",
     )
     strategy: Strategy = Field(
