@@ -111,7 +111,7 @@ def score_rule(watches: Sequence[Watch], rule: str) -> tuple[dict[str, float], d
     counted = [tally(watch, rule) for watch in watches]
     names = [entry.name for entry in fields(Tally)]
     table = np.array([[getattr(count, name) for name in names] for count, _ in counted])
-    found = Tally(*table.sum(axis=0)).figures()
+    found = {name: float(value) for name, value in Tally(*table.sum(axis=0)).figures().items()}
     random = np.random.default_rng(0)
     drawn = [Tally(*table[random.integers(len(table), size=len(table))].sum(axis=0)).figures() for _ in range(_DRAWS)]
     spread = {name: [figures[name] for figures in drawn if np.isfinite(figures[name])] for name in found}
