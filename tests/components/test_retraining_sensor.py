@@ -98,7 +98,8 @@ def factory(tmp_path: Any) -> Iterator[Factory]:
 
 
 def with_policy(factory: Factory, tmp_path: Any, **policy: Any) -> Factory:
-    return Factory(tmp_path, factory.instance, SPEC.model_copy(update={"retrain": RetrainSpec(**policy)}))
+    retrain = RetrainSpec(**{"triggers": SPEC.retrain.triggers, **policy})
+    return Factory(tmp_path, factory.instance, SPEC.model_copy(update={"retrain": retrain}))
 
 
 def requested(answer: dg.RunRequest | str) -> dg.RunRequest:

@@ -22,7 +22,14 @@ LINE = "arrival_delay"
 NOW = datetime(2013, 7, 10, 6, tzinfo=UTC)
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-POLICY = RetrainSpec(cooldown="24h", max_attempts=3, backoff="10m", timeout="4h")
+
+
+def drift_policy(**keys) -> RetrainSpec:
+    """A policy that acts on drift and age, with some keys declared otherwise."""
+    return RetrainSpec(**{"triggers": ("feature_drift", "prediction_drift", "model_age"), **keys})
+
+
+POLICY = drift_policy(cooldown="24h", max_attempts=3, backoff="10m", timeout="4h")
 PLENTY = Capacity(runs_at_once=1000)
 
 

@@ -5,12 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory_assets.contracts.budget import RetrainBudgetSpec
-from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.retraining import Capacity, Price
 from factory_assets.core.retraining.admission import expected_loss
 from factory_assets.core.retraining.budget import estimate_price, evaluate_capacity
 from factory_assets.core.retraining.decision import PaymentRecord
-from tests.core.retraining.factory import HOUR, WALL, Factory, failed
+from tests.core.retraining.factory import HOUR, WALL, Factory, drift_policy, failed
 
 TOMORROW = WALL.replace(hour=0) + 24 * HOUR
 
@@ -105,12 +104,12 @@ def test_a_retrain_that_no_day_can_hold_goes_to_a_person():
 
 
 def test_the_full_strategy_trains_the_line_in_one_run_and_is_priced_so():
-    factory = a_fleet(4, policy=RetrainSpec(strategy="full"), capacity=Capacity(2, 1, 1000.0, 30 + 4 * 60, TOMORROW))
+    factory = a_fleet(4, policy=drift_policy(strategy="full"), capacity=Capacity(2, 1, 1000.0, 30 + 4 * 60, TOMORROW))
     factory.fail([failed(version=1, segments=("s0",))])
     (request,) = factory.tick().requests
     assert (request.segments, request.strategy) == ((), "full")
     assert sum(entry.reserved_cpu_seconds for entry in factory.newest()) == 30 + 4 * 60
-    poorer = a_fleet(4, policy=RetrainSpec(strategy="full"), capacity=limited(30 + 3 * 60))
+    poorer = a_fleet(4, policy=drift_policy(strategy="full"), capacity=limited(30 + 3 * 60))
     assert not poorer.tick().requests
 
 

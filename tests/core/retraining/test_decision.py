@@ -5,7 +5,7 @@ import pytest
 
 from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.retraining import Cause, FailedCheck, RunFact
-from tests.core.retraining.factory import HOUR, LINE, MINUTE, NOW, POLICY, WALL, Factory, failed
+from tests.core.retraining.factory import HOUR, LINE, MINUTE, NOW, POLICY, WALL, Factory, drift_policy, failed
 
 
 def only_request(decision):
@@ -33,7 +33,7 @@ def test_nothing_failed_asks_for_nothing_and_says_so():
 
 
 def test_checks_outside_the_policy_start_nothing():
-    only_age = RetrainSpec(triggers=("model_age",))
+    only_age = drift_policy(triggers=("model_age",))
     assert not Factory(only_age).fail([failed("feature_drift")]).tick().requests
     assert Factory(only_age).fail([failed("model_age")]).tick().requests
 
@@ -127,7 +127,7 @@ def test_a_failed_attempt_is_tried_again_after_a_backoff_that_doubles_and_then_b
 
 
 def test_a_raised_cause_does_not_silence_newer_data_for_ever():
-    factory = Factory(RetrainSpec(max_attempts=1, cooldown="24h")).fail([failed(data_day=8)])
+    factory = Factory(drift_policy(max_attempts=1, cooldown="24h")).fail([failed(data_day=8)])
     factory.end(only_request(factory.tick()).run_key, "failed")
     factory.tick()
     assert factory.newest()[0].state == "raised"
@@ -137,7 +137,7 @@ def test_a_raised_cause_does_not_silence_newer_data_for_ever():
 
 
 def test_a_raised_cause_ends_when_its_check_passes():
-    factory = Factory(RetrainSpec(max_attempts=1)).fail([failed()])
+    factory = Factory(drift_policy(max_attempts=1)).fail([failed()])
     factory.end(only_request(factory.tick()).run_key, "failed")
     factory.tick()
     factory.fail([]).tick()
@@ -171,7 +171,7 @@ def test_a_check_that_passes_again_takes_its_waiting_cause_with_it():
 
 
 def test_a_check_that_flaps_for_twenty_ticks_has_one_retrain():
-    factory, asked = Factory(RetrainSpec(cooldown="1w")), 0
+    factory, asked = Factory(drift_policy(cooldown="1w")), 0
     for tick in range(20):
         factory.wait(HOUR).fail([failed(data_day=1 + tick, version=factory.serving["all"])] if tick % 2 == 0 else [])
         for request in factory.tick().requests:
@@ -202,7 +202,7 @@ def test_a_failed_attempt_also_holds_back_causes_that_came_later():
 
 
 def test_an_attempt_that_was_lost_is_tried_again_at_once_under_a_new_key_and_is_no_failure():
-    factory = Factory(RetrainSpec(max_attempts=1)).fail([failed()])
+    factory = Factory(drift_policy(max_attempts=1)).fail([failed()])
     first = only_request(factory.tick())
     factory.end(first.run_key, "lost")
     second = only_request(factory.tick())
@@ -247,7 +247,7 @@ def test_a_run_that_vanished_from_the_record_is_a_failure():
 
 
 def test_backoff_cannot_overflow_the_calendar():
-    factory = Factory(RetrainSpec(max_attempts=10_000, backoff="52w", timeout="52w")).fail([failed()])
+    factory = Factory(drift_policy(max_attempts=10_000, backoff="52w", timeout="52w")).fail([failed()])
     request = only_request(factory.tick())
     factory.book.write([replace(factory.newest()[0], failures=5_000)], factory.book.sequence)
     factory.end(request.run_key, "failed")

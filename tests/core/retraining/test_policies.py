@@ -10,7 +10,7 @@ from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
 from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
 from factory_assets.lines.retrain_situation import apply_strategy
-from tests.core.retraining.factory import HOUR, NOW, WALL, Factory, failed
+from tests.core.retraining.factory import HOUR, NOW, WALL, Factory, drift_policy, failed
 
 
 def decide(policy, *checks, serving=None):
@@ -24,19 +24,19 @@ def triggers_of(decision):
 
 
 def test_a_rule_of_two_triggers_needs_both_for_the_same_segment():
-    both = RetrainSpec(triggers=["feature_drift + prediction_drift"])
+    both = drift_policy(triggers=["feature_drift + prediction_drift"])
     drift = failed("feature_drift", 1, segments=("a", "b"))
     scores = failed("prediction_drift", 1, segments=("b", "c"))
     assert not decide(both, drift, serving=dict.fromkeys("abc", 1))[0].requests
     decision, _ = decide(both, drift, scores, serving=dict.fromkeys("abc", 1))
     assert [request.segments for request in decision.requests] == [("b",)]
-    either = RetrainSpec(triggers=["feature_drift", "prediction_drift"])
+    either = drift_policy(triggers=["feature_drift", "prediction_drift"])
     decision, _ = decide(either, drift, scores, serving=dict.fromkeys("abc", 1))
     assert [request.segments for request in decision.requests] == [("a", "b", "c")]
 
 
 def test_a_rule_may_act_and_train_otherwise_than_the_line():
-    policy = RetrainSpec(
+    policy = drift_policy(
         triggers=[
             "model_age",
             {"when": "prediction_drift", "action": "alert_only"},
@@ -61,7 +61,7 @@ def test_a_rule_may_act_and_train_otherwise_than_the_line():
     ],
 )
 def test_the_strategy_says_what_is_trained(keys, request_has):
-    decision, _ = decide(RetrainSpec(**keys), failed(version=1, segments=("a",)), serving={"a": 1, "b": 1})
+    decision, _ = decide(drift_policy(**keys), failed(version=1, segments=("a",)), serving={"a": 1, "b": 1})
     (request,) = decision.requests
     assert (request.strategy, request.segments) == request_has
 
@@ -74,15 +74,15 @@ def test_the_window_is_what_a_sliding_retrain_learns_from(build_spec):
 
 
 def test_the_action_decides_between_a_run_and_a_person():
-    assert decide(RetrainSpec(action="retrain"), failed())[0].requests
-    decision, factory = decide(RetrainSpec(action="alert_only"), failed())
+    assert decide(drift_policy(action="retrain"), failed())[0].requests
+    decision, factory = decide(drift_policy(action="alert_only"), failed())
     assert not decision.requests
     assert factory.newest()[0].next_step == "person"
 
 
 @pytest.mark.parametrize(("rows", "due"), [(99, False), (100, True)])
 def test_new_rows_are_due_from_their_limit_on(rows, due):
-    policy = RetrainSpec(triggers=["new_rows"], new_rows=100)
+    policy = drift_policy(triggers=["new_rows"], new_rows=100)
     check = evaluate_new_rows(policy, rows, 0, NOW, {"all": 3}, WALL)
     assert (check is not None) == due
     if check:
@@ -94,7 +94,7 @@ def test_new_rows_are_due_from_their_limit_on(rows, due):
     [(49, 1_000, False), (50, 1_000, True), (499, 10_000, False), (500, 10_000, True), (0, 0, False)],
 )
 def test_a_share_of_new_rows_asks_for_more_the_more_there_was_to_learn_from(rows, learnable, due):
-    policy = RetrainSpec(triggers=["new_rows"], new_rows="5%")
+    policy = drift_policy(triggers=["new_rows"], new_rows="5%")
     check = evaluate_new_rows(policy, rows, learnable, NOW, {"all": 3}, WALL)
     assert (check is not None) == due
     if check:
@@ -104,11 +104,11 @@ def test_a_share_of_new_rows_asks_for_more_the_more_there_was_to_learn_from(rows
 @pytest.mark.parametrize("wrong", ["0%", "5", True, "-1%", "%", "a few %", 0, 2.5])
 def test_new_rows_are_a_whole_number_or_a_share(wrong):
     with pytest.raises(ValidationError):
-        RetrainSpec(triggers=["new_rows"], new_rows=wrong)
+        drift_policy(triggers=["new_rows"], new_rows=wrong)
 
 
 def test_a_schedule_is_due_once_for_each_instant():
-    policy = RetrainSpec(triggers=["schedule"], schedule="0 3 * * 1")
+    policy = drift_policy(triggers=["schedule"], schedule="0 3 * * 1")
     check = evaluate_schedule(NOW, NOW - HOUR, {"all": 3}, WALL)
     assert triggers_of(decide(policy, check)[0]) == [("schedule",)]
     assert evaluate_schedule(NOW, NOW, {"all": 3}, WALL) is None
@@ -135,7 +135,7 @@ def test_a_policy_that_does_not_fit_together_is_refused(wrong):
 
 
 def test_names_alone_are_still_a_policy():
-    assert RetrainSpec(triggers=["feature_drift", "model_age"]).named_triggers == ("feature_drift", "model_age")
+    assert drift_policy(triggers=["feature_drift", "model_age"]).named_triggers == ("feature_drift", "model_age")
 
 
 def verdict(day, *segments, version=3):

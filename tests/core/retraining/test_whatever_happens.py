@@ -7,12 +7,11 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.contracts.retraining import IN_FLIGHT, RESOLVED
 from factory_assets.core.retraining.claims import RequestClosedError
-from tests.core.retraining.factory import HOUR, MINUTE, Factory, failed
+from tests.core.retraining.factory import HOUR, MINUTE, Factory, drift_policy, failed
 
-POLICY = RetrainSpec(cooldown="24h", max_attempts=3, backoff="10m", timeout="4h")
+POLICY = drift_policy(cooldown="24h", max_attempts=3, backoff="10m", timeout="4h")
 SEGMENTS = ("a", "b", "c")
 
 
