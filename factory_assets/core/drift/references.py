@@ -123,7 +123,8 @@ def coarse_cells(edge_counts: np.ndarray) -> np.ndarray:
     before = np.cumsum(counts, axis=-1) - counts
     total = np.maximum(counts.sum(axis=-1, keepdims=True), 1)
     numbers: np.ndarray = np.full((*counts.shape[:-1], counts.shape[-1] + 1), BINS - 1, dtype=np.int64)
-    np.minimum(before * BINS // total, BINS - 1, out=numbers[..., :-1])
+    # Whole numbers far below 2**52: a quotient that is cut off is the quotient of whole numbers, and quicker.
+    np.minimum((before * BINS / total).astype(np.int64), BINS - 1, out=numbers[..., :-1])
     # An empty first cell is there only to tell values below a heavy smallest one.
     numbers[..., 1:] += counts[..., :1] == 0
     return numbers

@@ -70,9 +70,8 @@ def evaluate_drift(
     verdicts = confirm(dict(zip(keys, exceeded.tolist(), strict=True)), history or {}, spec.hysteresis.hits)
     drifted = np.array([verdicts[key][0] for key in keys], dtype=bool)
     worst_severity, worst_feature = severity[worst], table.features[worst]
-    shown = np.lexsort((-worst_severity, ~judged, ~exceeded, ~drifted)).tolist()  # in order of the keys where all is equal
-    columns = (judged, exceeded, drifted, reference_rows, rows)
-    listed = [column.tolist() for column in (*columns, least, cost, worst_feature, worst_severity)]
+    shown = np.lexsort((-worst_severity, ~judged, ~exceeded, ~drifted))  # in order of the keys where all is equal
+    columns = (judged, exceeded, drifted, reference_rows, rows, least, cost, worst_feature, worst_severity)
     segments = [
         SegmentDrift(
             segment=key,
@@ -87,8 +86,8 @@ def evaluate_drift(
             worst_feature=str(feature),
             severity=severity,
         )
-        for key, judged, exceeded, drifted, before, now, p_value, alarms, feature, severity in (
-            (keys[place], *(column[place] for column in listed)) for place in shown
+        for key, judged, exceeded, drifted, before, now, p_value, alarms, feature, severity in zip(
+            [keys[place] for place in shown.tolist()], *(column[shown].tolist() for column in columns), strict=True
         )
     ]
     features = describe_segment(comparisons, table, segments[0], spec) if segments else ()
