@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -110,6 +111,18 @@ _LIMITS: Mapping[str, Callable[[Mapping[str, Any], ModelLineSpec], tuple[float |
 }
 
 
+class TrainedModelTimes(Protocol):
+    """When a model was trained, and until when labels were known to it."""
+
+    @property
+    def trained_at_utc(self) -> datetime:
+        """By the factory clock."""
+
+    @property
+    def holdout_until_utc(self) -> datetime:
+        """The end of its holdout."""
+
+
 def read_due(
     stores: LineStores, history: RetrainHistory, serving: Mapping[str, int], schedule: NewestInstant, clocks: Clocks
 ) -> list[FailedCheck]:
@@ -122,13 +135,37 @@ def read_due(
     champion = stores.versions.champion(line) if wanted and serving else None
     if champion is None:
         return []
-    now, wall_now = clocks
     answers = [answer.at_utc for (answered, _), answer in history.resolved.items() if answered == line]
+    return find_due(stores.spec, champion, answers, serving, partial(count_labels, stores), schedule, clocks)
+
+
+def find_due(
+    spec: ModelLineSpec,
+    champion: TrainedModelTimes,
+    answers: Sequence[datetime],
+    serving: Mapping[str, int],
+    count: Callable[[datetime, datetime], int],
+    schedule: NewestInstant,
+    clocks: Clocks,
+) -> list[FailedCheck]:
+    """The triggers that are due by themselves for a champion, wherever its labels are counted.
+
+    Args:
+        spec: the line.
+        champion: of all rows.
+        answers: when retrains of the line were answered.
+        serving: version by segment.
+        count: how many labels became known after the first instant and by the second.
+        schedule: the newest instant of a schedule by a moment.
+        clocks: the factory's and the wall's.
+    """
+    policy, (now, wall_now) = spec.retrain, clocks
     found = []
     if policy.new_rows is not None:
         since = max([champion.holdout_until_utc, *answers])
-        rows, learnable = count_labels(stores, since, now), count_labels(stores, learns_from(stores.spec, since), since)
-        found.append(evaluate_new_rows(policy, rows, learnable, since, serving, wall_now))
+        # All that could be learnt from is counted for a share of it alone.
+        learnable = count(learns_from(spec, since), since) if isinstance(policy.new_rows, str) else 0
+        found.append(evaluate_new_rows(policy, count(since, now), learnable, since, serving, wall_now))
     if policy.schedule is not None:
         since = max([champion.trained_at_utc, *answers])
         found.append(evaluate_schedule(schedule(policy.schedule, now), since, serving, wall_now))

@@ -13,7 +13,6 @@ from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.retraining import LedgerBook, Situation, decide_retraining
 from factory_assets.core.retraining.claims import Claimant, decide_answer, decide_claim
 from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
-from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
 from factory_assets.core.time_split import TrainingDataError
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.paybacks import Paybacks
@@ -22,7 +21,7 @@ from factory_assets.lines.backtesting.scores import ReplayedScores, Scorer
 from factory_assets.lines.backtesting.trainings import ReplayedCycle, Trainings
 from factory_assets.lines.backtesting.verdicts import Judge
 from factory_assets.lines.backtesting.windows import FeatureWindows
-from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy, learns_from
+from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy, find_due
 from factory_assets.storage.tables.model_versions import LineStanding
 
 # As many verdicts of one check are looked back over as the sensor looks back over, for each state of the data.
@@ -107,21 +106,13 @@ class Replay:
 
     def _due(self, moment: Moment) -> list[FailedCheck]:
         """What is due by itself, as `read_due` finds it."""
-        policy, champion, now = self.spec.retrain, self.reign.champion, moment.now
+        champion = self.reign.champion
         if champion is None:
             return []
         answers = [answer.at_utc for answer in self.book.history().resolved.values()]
-        found = []
-        if policy.new_rows is not None:
-            since = max([champion.holdout_until_utc, *answers])
-            rows = self.history.count_labels(since, now)
-            learnable = self.history.count_labels(learns_from(self.spec, since), since)
-            found.append(evaluate_new_rows(policy, rows, learnable, since, self.reign.versions, now))
-        if policy.schedule is not None:
-            since = max([champion.trained_at_utc, *answers])
-            instant = self.newest_instant(policy.schedule, now)
-            found.append(evaluate_schedule(instant, since, self.reign.versions, now))
-        return [check for check in found if check is not None]
+        clocks = moment.now, moment.now
+        count = self.history.count_labels
+        return find_due(self.spec, champion, answers, self.reign.versions, count, self.newest_instant, clocks)
 
     def _is_first_by_hand(self, moment: Moment) -> bool:
         """Trains a line without a model whose policy does not ask for the first one: in production a person does that."""
