@@ -28,7 +28,7 @@ from factory_assets.core.segment_training import (
     fit_chunk,
     say_too_small,
 )
-from factory_assets.core.segments import ALL, Node, find_layout, lay_out
+from factory_assets.core.segments import ALL, Node, find_layout
 from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
@@ -108,26 +108,27 @@ def plan_cycle(
     Raises:
         UnknownSegmentError: naming the requested segments without rows.
     """
-    rows = _read_rows(stores, training_set, requested)
+    rows, nodes = _read_rows(stores, training_set, requested)
     add = partial(_add_columns_of_champions, stores, training_set)
     known_at = training_set.as_known_at_utc
-    plan = plan_rows(stores.spec, rows.table, known_at, before, requested, bundles, add_columns=add)
+    plan = plan_rows(stores.spec, rows.table, nodes, known_at, before, requested, bundles, add_columns=add)
     return replace(plan, forget=rows.forget)
 
 
-def _read_rows(stores: LineStores, training_set: TrainingSet, requested: frozenset[str]) -> RowFile:
-    """The rows laid out, in a file: once they are there, nothing of them is held."""
+def _read_rows(stores: LineStores, training_set: TrainingSet, requested: frozenset[str]) -> tuple[RowFile, tuple[Node, ...]]:
+    """The rows laid out, in a file, and their nodes: once they are there, nothing of the rows is held."""
     read = stores.training_sets.read(training_set.table, requested)
-    order, _ = find_layout(read, stores.spec.levels)
+    order, nodes = find_layout(read, stores.spec.levels)
     rows = write_rows(read, order)
     del read
     pa.default_memory_pool().release_unused()
-    return rows
+    return rows, nodes
 
 
 def plan_rows(
     spec: ModelLineSpec,
-    rows: pa.Table,
+    table: pa.Table,
+    nodes: Sequence[Node],
     as_known_at_utc: datetime,
     before: LineStanding,
     requested: frozenset[str],
@@ -139,7 +140,8 @@ def plan_rows(
 
     Args:
         spec: the line.
-        rows: row key, segment key, features and label, in the order of a training set.
+        table: row key, segment key, features and label, laid out.
+        nodes: of the table, as `lay_out` finds them.
         as_known_at_utc: the end of the holdout.
         before: what was decided so far.
         requested: segments to look at; none means all.
@@ -150,7 +152,6 @@ def plan_rows(
     Raises:
         UnknownSegmentError: naming the requested segments without rows.
     """
-    table, nodes = lay_out(rows, spec.levels)
     unknown = sorted(requested - {node.segment for node in nodes})
     if unknown:
         raise UnknownSegmentError(

@@ -13,7 +13,7 @@ from factory_assets.contracts.retraining import Outcome
 from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.hierarchy import decide_fleet
 from factory_assets.core.segment_training import SegmentResult
-from factory_assets.core.segments import ALL, Node
+from factory_assets.core.segments import ALL, Node, lay_out
 from factory_assets.lines.answers import list_answers
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
@@ -114,7 +114,8 @@ class Trainings:
             return {node.segment: f"{count}:{declared}" for node in nodes}
 
         by_count = None if spec.segment_by else name_by_count
-        return plan_rows(spec, rows, moment.now, before, wanted, self.shelf, fingerprint=by_count)
+        table, nodes = lay_out(rows, spec.levels)
+        return plan_rows(spec, table, nodes, moment.now, before, wanted, self.shelf, fingerprint=by_count)
 
     def _fit(self, plan: Plan, moment: Moment) -> tuple[dict[str, _Fit], float]:
         """The fits of a plan, done now or before, and the CPU seconds of all of them."""
