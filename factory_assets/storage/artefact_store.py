@@ -58,7 +58,7 @@ class ArtefactStore:
         """
         path = self.path(name)
         try:
-            return StoredFile(os.open(path, os.O_RDONLY))
+            return StoredFile.open(path)
         except FileNotFoundError as error:
             raise ArtefactMissingError(
                 f"the model file {path} is gone: restore it, or retrain the line (its older versions still load)"

@@ -36,6 +36,11 @@ class LandedFile:
         return date.fromisoformat(self.partition) if self.partition else None
 
 
+def days_of(files: Iterable[LandedFile]) -> list[date | None]:
+    """The days that files belong to, each once, in their order."""
+    return sorted({file.day for file in files}, key=str)
+
+
 def find_files(landing: Path, spec: SourceSpec, partitions: Iterable[str]) -> list[LandedFile]:
     """Files of the source for the given days (ISO dates; ignored by a source without days), in name order."""
     wanted: list[str | None] = list(partitions) if spec.partitions else [None]

@@ -2,6 +2,8 @@
 
 import os
 import weakref
+from pathlib import Path
+from typing import Self
 
 
 class StoredFile:
@@ -11,6 +13,15 @@ class StoredFile:
         """Takes over a descriptor that is open for reading."""
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The file at a path.
+
+        Raises:
+            FileNotFoundError: when it is gone.
+        """
+        return cls(os.open(path, os.O_RDONLY))
 
     @property
     def length(self) -> int:

@@ -6,19 +6,11 @@ import yaml
 from factory_assets.contracts.declarations import DeclarationError, read_declaration
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.source import SourceSpec
-
-LINE: dict[str, Any] = {
-    "name": "delay",
-    "feature_set": "feat_flight",
-    "entity": ["flight_id"],
-    "as_of": "departs_at",
-    "label": {"model": "fct_flight", "column": "late", "known_at": "known_at"},
-    "estimator": "sklearn.linear_model.LogisticRegression",
-}
+from tests.declared_lines import FLIGHT_LINE
 
 
 def problem_of(changes: dict[str, Any], without: str | None = None) -> str:
-    attributes = {**LINE, **changes}
+    attributes = {**FLIGHT_LINE, **changes}
     attributes.pop(without or "", None)
     text = "type: factory_assets.components.ModelLine\n" + yaml.safe_dump({"attributes": attributes}, sort_keys=False)
     with pytest.raises(DeclarationError) as caught:
@@ -27,7 +19,7 @@ def problem_of(changes: dict[str, Any], without: str | None = None) -> str:
 
 
 def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
-    spec = read_declaration(yaml.safe_dump({"attributes": LINE}), "defs.yaml", 0, ModelLineSpec)
+    spec = read_declaration(yaml.safe_dump({"attributes": FLIGHT_LINE}), "defs.yaml", 0, ModelLineSpec)
     assert (spec.task, spec.metric, spec.retrain.max_attempts) == ("classification", "roc_auc", 3)
 
 
@@ -75,9 +67,9 @@ def test_a_wrong_value_is_named_with_its_remedy(changes: dict[str, Any], expecte
 
 
 def test_the_levels_of_a_fleet_end_with_the_model_of_all_rows() -> None:
-    assert ModelLineSpec.model_validate(LINE).levels == ((),)
+    assert ModelLineSpec.model_validate(FLIGHT_LINE).levels == ((),)
     keys = {"segment_by": ["carrier", "flight"], "parents": [["carrier"]]}
-    assert ModelLineSpec.model_validate({**LINE, **keys}).levels == (("carrier", "flight"), ("carrier",), ())
+    assert ModelLineSpec.model_validate({**FLIGHT_LINE, **keys}).levels == (("carrier", "flight"), ("carrier",), ())
 
 
 def test_a_missing_key_is_named() -> None:

@@ -23,13 +23,14 @@ _TRIGGERS: dict[str, dict[str, Any]] = {
         "confirm": 1,
     },
 }
-_UNSLOWED = ("weekly", "monthly", "daily", "keep_up")
 _COSTLY = ("daily", "keep_up")
+# With a pace of their own: the line's cooldown says nothing about them, nor do retrains that did not pay.
+_PACED = tuple(name for name, keys in _TRIGGERS.items() if keys.keys() & {"schedule", "cooldown"})
 POLICIES = (*_TRIGGERS, OWN)
 DEFAULT_POLICIES = tuple(name for name in POLICIES if name not in _COSTLY)
 # A day of the calendar may have 23 hours: a schedule must not be held up by a cooldown of a day.
 _BETWEEN_SCHEDULED = "1h"
-_WITH_COOLDOWN = ("on_drift", "on_quality", OWN)
+_WITH_COOLDOWN = tuple(name for name in POLICIES if name not in ("never", *_PACED))
 _LIMITS = ("confirm", "cooldown", "max_attempts", "backoff", "timeout", "strategy", "window", "payback")
 
 
@@ -67,8 +68,8 @@ def build_policy(name: str, own: RetrainSpec) -> RetrainSpec:
     """The policy of that name for a line whose own is `own`; with `@` and a span of time behind it, with that cooldown.
 
     The line's limits (cooldown, hysteresis, backoff) hold for `on_drift` and `on_quality` as well; a schedule has none, and
-    `keep_up` its own. All
-    but `own` retrain, whatever action the line declares, since a policy that only alerts costs nothing and mends nothing.
+    `keep_up` its own. All but `own` retrain, whatever action the line declares, since a policy that only alerts costs
+    nothing and mends nothing.
 
     >>> build_policy("weekly", RetrainSpec()).schedule
     '0 0 * * 1'
@@ -91,6 +92,6 @@ def build_policy(name: str, own: RetrainSpec) -> RetrainSpec:
     chosen = _TRIGGERS[checked]
     if "schedule" in chosen:
         limits |= {"cooldown": _BETWEEN_SCHEDULED, "confirm": 1}
-    if checked in _UNSLOWED:
+    if checked in _PACED:
         limits |= {"payback": limits["payback"] | {"slower_by": 1.0}}
     return RetrainSpec.model_validate({**limits, **chosen})

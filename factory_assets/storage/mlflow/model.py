@@ -6,7 +6,6 @@ model's own metadata, and a model only if its SHA-256 is the one in the list.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class BundledModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
         self.serving = {
             segment: ServingModel(segment, sha256, *kinds[kind]) for segment, sha256, kind in self.settings["models"]
         }
-        self.bundle = Bundle(StoredFile(os.open(context.artifacts["bundle"], os.O_RDONLY)))
+        self.bundle = Bundle(StoredFile.open(context.artifacts["bundle"]))
         self.loaded: dict[str, Any] = {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:

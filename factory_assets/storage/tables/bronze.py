@@ -16,7 +16,7 @@ from factory_assets.contracts.source import PARTITION_COLUMN, SourceSpec
 from factory_assets.core.incidents.lifecycle import accepted_kinds, end_incidents, open_incident
 from factory_assets.core.incidents.verdict import evaluate_batch, is_expected
 from factory_assets.storage.delta.lake import FACTORY_TIME, UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.landing import LandedFile, LandingFileError, check_columns, fingerprint_files
+from factory_assets.storage.landing import LandedFile, LandingFileError, check_columns, days_of, fingerprint_files
 from factory_assets.storage.sql import equals_any, literal
 from factory_assets.storage.tables.batch_profiles import BatchProfiles
 from factory_assets.storage.tables.contracted_rows import batch_day, judge_rows
@@ -211,11 +211,11 @@ class BronzeWriter:
         return [day for day in sorted(absent) if is_expected(day, present, self.spec.incidents)]
 
     def _publish(self, good: pa.Table, files: Sequence[LandedFile], now: datetime) -> int:
-        predicate = equals_any(PARTITION_COLUMN, _days(files)) if self.spec.partitions else None
+        predicate = equals_any(PARTITION_COLUMN, days_of(files)) if self.spec.partitions else None
         return self.lake.replace(bronze_table(self.spec), good, predicate, note={FACTORY_TIME: now.isoformat()})
 
     def _quarantine(self, rows: pa.Table, files: Sequence[LandedFile]) -> None:
-        days = equals_any(PARTITION_COLUMN, _days(files))
+        days = equals_any(PARTITION_COLUMN, days_of(files))
         if rows.num_rows or self.lake.find(QUARANTINE.name) is not None:
             self.lake.replace(QUARANTINE, rows, f"source = {literal(self.spec.name)} and ({days})")
 
@@ -252,7 +252,3 @@ def _without_days(rows: pa.Table, days: Collection[date | None], dated: bool) ->
     if not dated:
         return rows.slice(0, 0)
     return rows.filter(pa.array([day not in days for day in rows.column(PARTITION_COLUMN).to_pylist()], pa.bool_()))
-
-
-def _days(files: Sequence[LandedFile]) -> list[date | None]:
-    return sorted({file.day for file in files}, key=str)

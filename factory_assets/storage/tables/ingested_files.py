@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from factory_assets.contracts.source import PARTITION_COLUMN, SourceSpec
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
-from factory_assets.storage.landing import LandedFile
+from factory_assets.storage.landing import LandedFile, days_of
 from factory_assets.storage.sql import equals_any, literal
 
 INGESTED_FILES = TableSpec(
@@ -65,7 +65,7 @@ class IngestedFiles:
             }
             for file in files
         ]
-        days = equals_any(PARTITION_COLUMN, sorted({file.day for file in files}, key=str))
+        days = equals_any(PARTITION_COLUMN, days_of(files))
         table = pa.Table.from_pylist(rows, schema=INGESTED_FILES.schema)
         self.lake.replace(INGESTED_FILES, table, f"source = {literal(self.spec.name)} and ({days})")
 
