@@ -98,7 +98,10 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")]
 @app.command()
 def mlflow(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 5000) -> None:
     """Opens the MLflow UI on this installation's models. It is for reading: the factory writes the store itself."""
+    from factory_assets.storage.mlflow.registry import MlflowRegistry
+
     settings = FactorySettings()
+    MlflowRegistry(settings.mlflow_uri, settings.mlflow_artifacts).client()  # makes the store where there is none
     command = [str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port)]
     stores = ["--backend-store-uri", settings.mlflow_uri, "--artifacts-destination", settings.mlflow_artifacts]
     # Without the job runner and with one worker the server is 370 MB in 2 processes, and not 1.7 GB in 10.

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -19,13 +20,13 @@ from filelock import FileLock
 from factory_assets.core.artefacts import digest
 from factory_assets.core.fleet_scoring import ServingModel
 from factory_assets.storage.delta.lake import PinnedTable
+from factory_assets.storage.mlflow.sqlite_store import SQLITE, make_sqlite_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
 CYCLE_TAG = "factory.cycle"
-_SQLITE = "sqlite:///"
 # Without these `log_model` infers the environment by importing it anew: 5.6 s a model instead of 0.08 s.
 _REQUIRED = ("scikit-learn", "pandas", "mlflow", "factory-assets")
 
@@ -83,21 +84,18 @@ class MlflowRegistry:
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
-        if not self._ready and self.tracking_uri.startswith(_SQLITE):
-            self._prepare_sqlite(Path(self.tracking_uri.removeprefix(_SQLITE)))
+        if not self._ready and self.tracking_uri.startswith(SQLITE):
+            self._prepare_sqlite(Path(self.tracking_uri.removeprefix(SQLITE)))
         self._ready.append(True)
         return mlflow.MlflowClient(self.tracking_uri)
 
     def _prepare_sqlite(self, database: Path) -> None:
-        import sqlite3
-
-        import mlflow
-
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
-            mlflow.MlflowClient(self.tracking_uri).search_experiments(max_results=1)
+            if not database.exists():
+                make_sqlite_store(database)
             # Readers do not block the writer in WAL mode (13 ms a run against 61); the mode stays in the file.
-            with sqlite3.connect(database) as connection:
+            with closing(sqlite3.connect(database)) as connection:
                 connection.execute("pragma journal_mode = wal")
 
     def log_training(self, record: TrainingRecord) -> RegisteredVersion:
