@@ -62,14 +62,17 @@ class Comparison:
     def _coarse(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.is_numeric:
             return self.reference, self.current
-        bins = coarse_cells(self.reference[:, :-2])
-        groups, width = len(bins), BINS + 2
-        place = (np.arange(groups)[:, None] * width + bins).ravel()
-        found = []
-        for counts in (self.reference, self.current):
-            inside = np.bincount(place, counts[:, :-1].ravel(), minlength=groups * width).reshape(groups, width)
-            found.append(np.column_stack([inside, counts[:, -1]]))
-        return found[0], found[1]
+        groups, cells = self.reference.shape
+        width = BINS + 3
+        place = np.empty((groups, cells), dtype=np.intp)
+        place[:, :-1] = coarse_cells(self.reference[:, :-2])
+        place[:, -1] = width - 1
+        place += np.arange(groups)[:, None] * width
+        before, now = (
+            np.bincount(place.ravel(), counts.ravel(), minlength=groups * width).reshape(groups, width)
+            for counts in (self.reference, self.current)
+        )
+        return before, now
 
     def shares_of(self, place: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
         """The bins of one comparison that hold anything: reference shares, current shares, and a short name for each."""
@@ -87,13 +90,11 @@ class Comparison:
 def _numeric_labels(edges: np.ndarray, bins: np.ndarray, count: int) -> list[str]:
     """Each bin by its upper end."""
     names = [""] * count
-    for bin_ in range(count - 1):
-        inside = np.flatnonzero(bins[:-1] == bin_)
-        if bin_ == bins[-1]:
-            below = np.flatnonzero(bins[:-1] < bin_)
-            names[bin_] = f"> {edges[below[-1]]:.4g}" if len(below) else "any value"
-        elif len(inside):
-            names[bin_] = f"≤ {edges[inside[-1]]:.4g}"
+    ends = np.searchsorted(bins[:-1], np.arange(count), side="right") - 1
+    last = int(bins[-1])
+    for bin_ in np.unique(bins[:-1]).tolist():
+        names[bin_] = f"≤ {edges[ends[bin_]]:.4g}"
+    names[last] = f"> {edges[ends[last - 1]]:.4g}" if ends[last - 1] >= 0 else "any value"
     names[-1] = "missing"
     return names
 

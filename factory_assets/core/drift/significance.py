@@ -89,7 +89,7 @@ def kolmogorov_p_values(reference: np.ndarray, current: np.ndarray, designs: np.
 def chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
     """Pearson's test as it is, without a care for rare bins."""
     statistic, freedom = chi_square(reference, current)
-    return np.where(freedom > 0, stats.chi2.sf(statistic / designs, np.maximum(freedom, 1)), 1.0)
+    return np.where(freedom > 0, special.chdtrc(np.maximum(freedom, 1), statistic / designs), 1.0)
 
 
 def pooled_chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def pooled_chi_square_p_values(reference: np.ndarray, current: np.ndarray, desig
     ]
     statistic, freedom = chi_square(pooled[0], pooled[1])
     degrees = np.maximum(freedom, 1)
-    found = stats.f.sf(statistic / (designs * degrees), degrees, np.maximum(rows.min(axis=0) / designs - 1, 1))
+    found = special.fdtrc(degrees, np.maximum(rows.min(axis=0) / designs - 1, 1), statistic / (designs * degrees))
     return np.where((rows.min(axis=0) > 0) & (freedom > 0), found, 1.0)
 
 
@@ -131,12 +131,14 @@ def permutation_p_values(
         shuffled = _shuffle(random, total[group], int(drawn[group]))
         noise[group] = effect_sizes(_as_draws(comparison, group, total[group], shuffled), measure) * scale[group]
     exceeding = (noise >= effects[:, None] * (1 - 1e-12)).sum(axis=1)
-    center, spread = noise.mean(axis=1), noise.std(axis=1)
+    center = noise.mean(axis=1)
+    deviations = noise - center[:, None]
+    spread = np.sqrt(np.square(deviations).mean(axis=1))
     # Of equal shuffles the curve has no shape; the count decides.
     spread = np.where(spread > 1e-9 * np.maximum(center, 1e-9), spread, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        skew = np.where(spread > 0, stats.skew(noise, axis=1), 0.0)
+        skew = np.where(spread > 0, (deviations**3).mean(axis=1) / spread**3, 0.0)
         tail = stats.pearson3.sf((effects - center) / spread, np.maximum(np.nan_to_num(skew), 0.0))
     counted = (exceeding + 1) / (_DRAWS + 1)
     return np.asarray(np.where((exceeding >= _LEAST_EXCEEDING) | (spread == 0), counted, np.minimum(tail, counted)))
@@ -149,5 +151,6 @@ def _shuffle(random: np.random.Generator, total: np.ndarray, drawn: int) -> np.n
 
 
 def _as_draws(comparison: Comparison, group: int, total: np.ndarray, shuffled: np.ndarray) -> Comparison:
-    same = comparison.take(np.full(len(shuffled), group))
+    """One comparison with each shuffle as its rows; what does not change is there once."""
+    same = comparison.take(np.array([group]))
     return replace(same, reference=total - shuffled, current=shuffled)

@@ -189,8 +189,8 @@ order by segment, feature"""
 def _in_order(kept: pa.Table) -> pa.Table:
     """The references by segment and feature."""
     place, (feature, names) = kept["place"].to_numpy(), _codes(kept["feature"])
-    order = np.lexsort((np.argsort(np.argsort(names))[feature], place))
-    return kept if (order == np.arange(len(order))).all() else kept.take(order)
+    position = place * np.int64(len(names)) + np.argsort(np.argsort(names))[feature]
+    return kept if (position[1:] > position[:-1]).all() else kept.take(np.argsort(position))
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
