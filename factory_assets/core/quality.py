@@ -162,7 +162,12 @@ def _expect(metric: str, profile: ScoreProfile, scores: np.ndarray, weights: np.
     noise = np.random.default_rng(seed + 1).normal(size=(len(weights), len(chance)))
     noise[0] = 0.0
     chances = np.clip(chance + noise * np.sqrt(chance * (1 - chance) / rows), 0.0, 1.0)
-    of_rows = chances[:, np.searchsorted(np.array(profile.cuts), scores, side="left")]
+    bins = np.searchsorted(np.array(profile.cuts), scores, side="left")
+    if metric == "roc_auc":
+        # Rows of one chance win against each other as often as they lose, whatever their order: a bin is as one row.
+        weights = weights @ (bins[:, None] == np.arange(len(chance))).astype(np.float64)
+        scores = bins = np.arange(len(chance))
+    of_rows = chances[:, bins]
     # Every row counts as both labels, each by its chance.
     both = np.concatenate([weights * of_rows, weights * (1 - of_rows)], axis=1)
     labels = np.r_[np.ones(len(scores)), np.zeros(len(scores))]

@@ -125,6 +125,14 @@ class TestEstimated:
         assert report.expected == pytest.approx(truth, abs=4 * report.expected_error + 0.01)
         assert report.realised is None
 
+    def test_the_area_is_that_of_every_row_with_both_labels_by_their_chance(self):
+        rows = world(1, rows=3000)
+        _, profile = of = champion()
+        chance = np.array(profile.mean_label)[np.searchsorted(profile.cuts, rows.scores, side="left")]
+        both, twice = np.r_[np.ones(3000), np.zeros(3000)], np.r_[rows.scores, rows.scores]
+        area = metrics.roc_auc_score(both, twice, sample_weight=np.r_[chance, 1 - chance])
+        assert judge(rows, labelled=False, of=of).expected == pytest.approx(area, abs=1e-12)
+
     def test_needs_no_labels(self):
         rows = world(1, rows=3000)
         unlabelled = ScoredRows(rows.scores, np.full(3000, np.nan), rows.days)
