@@ -1,6 +1,7 @@
 """The verdicts of the factory's checks on each day of a champion's service: the pure decisions of production."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -22,31 +23,52 @@ PREDICTION = "prediction"
 
 
 def judge_days(spec: ModelLineSpec, rows: pd.DataFrame, model: Model, days: Sequence[int]) -> dict[str, list[int]]:
-    """The days on which each check fails, with the promise shared by those that start a retrain by default."""
+    """The days on which each check counts as failed, with the promise shared by those that start a retrain by default."""
     failed: dict[str, list[int]] = {check: [] for check in CHECKS}
-    sharing, level = sharing_checks(spec), level_of_a_day(spec)
-    window = spec.drift.window.days
+    level = level_of_a_day(spec)
     frame = rows.assign(**{PREDICTION: model.scores})
-    of = {
-        "feature_drift": [r for r in model.references if r.feature not in (LABEL, PREDICTION, *spec.drift.ignore)],
-        "prediction_drift": [r for r in model.references if r.feature == PREDICTION],
-        "label_drift": [r for r in model.references if r.feature == LABEL],
-    }
-    for check, references in of.items():
-        for day, comparisons in _windows(references, frame, days, window):
-            drifted = evaluate_drift(comparisons, spec.drift, None, sharing)[0].drifted
-            if drifted and check == "label_drift":
-                drifted = explain_labels(model.profile, _scored(frame, model, day, window), spec.task)[1] <= level
-            if drifted:
-                failed[check].append(day)
+    left_out = (LABEL, PREDICTION, *spec.drift.ignore)
+    features = [reference for reference in model.references if reference.feature not in left_out]
+    of_scores, of_labels = ([r for r in model.references if r.feature == name] for name in (PREDICTION, LABEL))
+    past: dict[str, list[bool]] = {check: [] for check in CHECKS}
     for day in days:
-        scored = _scored(frame, model, day, spec.quality.window.days)
-        if judge_quality(spec, model, scored, level, labelled=True).decayed:
-            failed["quality"].append(day)
-    return failed
+        window, scored = _window(frame, day, spec.drift.window), _scored(frame, model, day, spec.drift.window)
+        known = pd.DataFrame({LABEL: scored.labels[np.isfinite(scored.labels)]})
+        verdicts = {
+            "feature_drift": _drifts(spec, compare_frame({"all": features}, window), past["feature_drift"]),
+            "prediction_drift": _drifts(spec, compare_frame({"all": of_scores}, window), past["prediction_drift"]),
+            "label_drift": _drifts(spec, compare_frame({"all": of_labels}, known), past["label_drift"])
+            and explain_labels(model.profile, scored, spec.task)[1] <= level,
+            "quality": _decays(spec, model, _scored(frame, model, day, spec.quality.window), level),
+        }
+        for check, fails in verdicts.items():
+            failed[check] += [day] if fails else []
+    return {check: _confirmed(found, spec.retrain.confirm) for check, found in failed.items()}
 
 
-def judge_quality(spec: ModelLineSpec, model: Model, scored: ScoredRows, level: float, *, labelled: bool) -> QualityReport:
+def _drifts(spec: ModelLineSpec, comparisons: Sequence[Comparison], past: list[bool]) -> bool:
+    """A day's verdict after hysteresis; `past` holds whether the days judged before exceeded, and takes this one."""
+    before = past[max(len(past) - spec.drift.hysteresis.of + 1, 0) :]
+    report, _ = evaluate_drift(comparisons, spec.drift, {"all": sum(before)}, sharing_checks(spec))
+    past += [segment.exceeded for segment in report.segments if segment.judged]
+    return report.drifted
+
+
+def _decays(spec: ModelLineSpec, model: Model, scored: ScoredRows, level: float) -> bool:
+    """A loss within the limit is no decay whatever its error, and its error is not asked for."""
+    report = judge_quality(spec, model, scored, level, labelled=True, draws=1)
+    doubtful = report.judged and min(report.loss, report.unexplained) > spec.quality.max_loss
+    return doubtful and judge_quality(spec, model, scored, level, labelled=True).decayed
+
+
+def _confirmed(failed: Sequence[int], confirm: int) -> list[int]:
+    """The days that end so many failed ones in a row."""
+    return [day for day in failed if set(range(day - confirm + 1, day)) <= set(failed)]
+
+
+def judge_quality(
+    spec: ModelLineSpec, model: Model, scored: ScoredRows, level: float, *, labelled: bool, **draws: int
+) -> QualityReport:
     """The verdict on a window, or the estimate of it."""
     return evaluate_quality(
         spec.metric,
@@ -58,21 +80,18 @@ def judge_quality(spec: ModelLineSpec, model: Model, scored: ScoredRows, level: 
         level=level,
         labelled=labelled,
         seed=spec.validation.seed,
+        **draws,
     )
 
 
-def _scored(frame: pd.DataFrame, model: Model, day: int, window: int) -> ScoredRows:
+def _scored(frame: pd.DataFrame, model: Model, day: int, window: timedelta) -> ScoredRows:
     """Rows of the whole days before `day` that were scored after the training, labels as they are known by the look."""
-    first = max(day - window, model.day)
-    chosen = frame[(frame[DAY] >= first) & (frame[DAY] < day)]
+    chosen = _window(frame, day, min(window, timedelta(days=day - model.day)))
     labels = np.where(chosen[KNOWN_AT] <= at_look(day), chosen[LABEL], np.nan)
     return ScoredRows(chosen[PREDICTION].to_numpy(), labels, chosen[DAY].to_numpy())
 
 
-def _windows(
-    references: Sequence[object], frame: pd.DataFrame, days: Sequence[int], window: int
-) -> Iterator[tuple[int, list[Comparison]]]:
-    """The comparisons of each day's window."""
-    moments = frame[DAY]
-    for day in days:
-        yield day, compare_frame({"all": references}, frame[(moments >= day - window) & (moments < day)])
+def _window(frame: pd.DataFrame, day: int, window: timedelta) -> pd.DataFrame:
+    """The rows of the whole days before `day`; rows are in order of time."""
+    first, end = np.searchsorted(frame[DAY], [day - window.days, day])
+    return frame.iloc[first:end]

@@ -8,16 +8,15 @@ import numpy as np
 from benchmarks.monitoring.models import Model
 from benchmarks.monitoring.truth import SPAN_DAYS, Truth
 
-LOOK_EVERY = 7
 # An alarm is over after a week without a failure; one that stays asks again after the demo's cooldown; a loss is preceded by
-# what comes at most four weeks before it.
-QUIET, COOLDOWN, AHEAD = 7, 21, 28
+# what comes at most four weeks before it, and found in time by the end of its first week.
+QUIET, COOLDOWN, AHEAD, IN_TIME = 7, 21, 28, 7
 _DRAWS = 1000
 
 
 @dataclass
 class Watch:
-    """One champion's service: the days on which each rule fails, and what the weeks that followed really were."""
+    """One champion's service, looked at every day: when each rule failed, and what the weeks that followed really were."""
 
     line: str
     champion: Model
@@ -30,10 +29,10 @@ class Watch:
 class Tally:
     """Counts of one rule over one service or many; they add up.
 
-    `alarms` begin on a day that fails after a week without; `right` are those with a loss within four weeks or there
-    already. `requests` are what a rule asks that goes on, once in a cooldown. `found` are losses with an alarm that begins
-    in the four weeks before them or by the look that ends their first week. Looks are `before` a loss when one begins
-    within four weeks or is there, else `calm`.
+    `alarms` begin on a day that fails after a week without: what fails on the days that follow, or again within a week, is
+    the same alarm. `right` are those with a loss within four weeks or there already. `requests` are what a rule asks that
+    goes on, once in a cooldown. `found` are losses with an alarm that begins in the four weeks before them or in their
+    first week. Looks are `before` a loss when one begins within four weeks or is there, else `calm`.
     """
 
     months: float = 0.0
@@ -79,11 +78,11 @@ def tally(watch: Watch, rule: str) -> tuple[Tally, list[int]]:
 
     leads = []
     for start, _ in spans:
-        ahead = [day for day in alarms if start - AHEAD <= day <= start + LOOK_EVERY]
+        ahead = [day for day in alarms if start - AHEAD <= day <= start + IN_TIME]
         leads += [start + SPAN_DAYS - ahead[0]] if ahead else []
     before = [day for day in watch.days if precedes(day)]
     count = Tally(
-        months=len(watch.days) * LOOK_EVERY / 30,
+        months=len(watch.days) / 30,
         alarms=len(alarms),
         right=sum(map(precedes, alarms)),
         requests=len(_apart(failed, lambda day, asked, _: day - asked >= COOLDOWN)),

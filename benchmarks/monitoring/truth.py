@@ -1,5 +1,6 @@
 """When a champion really was worse: by the labels of the days that followed, all of them, which no monitor could see."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,26 +30,32 @@ class Truth:
         return self.worse and self.retrain_helps
 
 
-def find_truth(metric: str, rows: pd.DataFrame, champion: Model, retrained: Model) -> Truth:
-    """What the two weeks after `retrained` was trained say; errors by resampling whole days, one-sided at 5% each."""
-    labels = rows[LABEL].to_numpy()
-    days = rows[DAY].to_numpy()
-
-    def metrics_of(model: Model, chosen: np.ndarray) -> np.ndarray:
-        return weighted_metric(metric, labels[chosen], model.scores[chosen], _by_days(days[chosen]))
-
-    later = np.flatnonzero((days >= retrained.day) & (days < retrained.day + SPAN_DAYS) & np.isfinite(labels))
+def find_truths(metric: str, rows: pd.DataFrame, champion: Model, later: Sequence[Model]) -> list[Truth]:
+    """What the two weeks after each later training say; errors by resampling whole days, one-sided at 5% each."""
     sign = 1.0 if METRICS[metric][1] else -1.0
-    now, fresh = metrics_of(champion, later), metrics_of(retrained, later)
-    before = metrics_of(champion, champion.holdout)
-    error = np.hypot(now[1:].std(), before[1:].std())
-    gain = sign * (fresh - now)
-    return Truth(
-        day=retrained.day,
-        worse=bool(sign * (before[0] - now[0]) > _ONE_SIDED * error),
-        retrain_helps=bool(gain[0] > _ONE_SIDED * gain[1:].std() > 0),
-        realised=float(now[0]),
-    )
+    before = _metrics_of(metric, rows, champion, champion.holdout)
+    truths = []
+    for retrained in later:
+        days = rows[DAY].to_numpy()
+        first, end = np.searchsorted(days, [retrained.day, retrained.day + SPAN_DAYS])
+        chosen = first + np.flatnonzero(np.isfinite(rows[LABEL].to_numpy()[first:end]))
+        now, fresh = (_metrics_of(metric, rows, model, chosen) for model in (champion, retrained))
+        error = np.hypot(now[1:].std(), before[1:].std())
+        gain = sign * (fresh - now)
+        truths.append(
+            Truth(
+                day=retrained.day,
+                worse=bool(sign * (before[0] - now[0]) > _ONE_SIDED * error),
+                retrain_helps=bool(gain[0] > _ONE_SIDED * gain[1:].std() > 0),
+                realised=float(now[0]),
+            )
+        )
+    return truths
+
+
+def _metrics_of(metric: str, rows: pd.DataFrame, model: Model, chosen: np.ndarray) -> np.ndarray:
+    labels, days = rows[LABEL].to_numpy()[chosen], rows[DAY].to_numpy()[chosen]
+    return weighted_metric(metric, labels, model.scores[chosen], _by_days(days))
 
 
 def _by_days(days: np.ndarray) -> np.ndarray:
