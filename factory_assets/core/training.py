@@ -90,8 +90,10 @@ def fit_and_evaluate(
     """
     train = _in_order(split.train, spec)
     # Where that made a copy, the rows out of order are not needed beside it.
-    split = replace(split, train=split.train.iloc[:0].copy())
+    split = replace(split, train=pd.DataFrame())
     numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
+    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
+    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
     inputs = fill_empty_columns(prepare_features(train, numeric, categorical), numeric)
     target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
 
@@ -99,13 +101,11 @@ def fit_and_evaluate(
         return predict_scores(model, rows, numeric, categorical, spec.task) if len(rows) else np.empty(0)
 
     seed = spec.validation.seed
-    rows = _FitRows(inputs, target, _weights(spec, train, split), train[spec.as_of].to_numpy())
-    searched = _search(spec, rows, numeric, categorical)
-    params = {**spec.params, **(searched.params if searched else {})}
-    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
-    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
+    rows = _FitRows(inputs, target, _weights(spec, train, split), utc_instants(train[spec.as_of]))
     # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
     del train
+    searched = _search(spec, rows, numeric, categorical)
+    params = {**spec.params, **(searched.params if searched else {})}
     model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
     # One call for both parts: on a few rows a pipeline's own work is nearly all of a prediction.
     both = score(model, pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout)
@@ -218,7 +218,8 @@ def _in_order(train: pd.DataFrame, spec: ModelLineSpec) -> pd.DataFrame:
 
 
 def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
-    labels = frame[LABEL].to_numpy(dtype=np.float64)
+    # A copy, for a view would keep the whole frame.
+    labels = frame[LABEL].to_numpy(dtype=np.float64, copy=True)
     if task == "classification" and not np.isin(labels, (0.0, 1.0)).all():
         raise ValueError(f"a classification label is 0 or 1, and this one holds {np.unique(labels)[:5].tolist()}")
     return labels

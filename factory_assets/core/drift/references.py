@@ -48,7 +48,9 @@ def build_references(
     starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]]) if len(keys) else np.array([], np.int64)
     ends = np.r_[starts[1:], len(keys)] if len(keys) else starts
     numeric = [name for name in features if is_numeric(frame[name])]
-    numbers = np.column_stack([numeric_values(frame[name]) for name in numeric] or [np.empty((len(frame), 0))])[order]
+    numbers = np.empty((len(frame), len(numeric)))
+    for place, name in enumerate(numeric):
+        numbers[:, place] = numeric_values(frame[name])[order]
     texts = {name: frame[name].astype(object).to_numpy()[order] for name in features if name not in numeric}
     moments = None if days is None else np.asarray(days, dtype=np.int64)[order]
     found: dict[str, tuple[FeatureReference, ...]] = {}
@@ -144,7 +146,10 @@ def _numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndar
     counts = [_counts(column, cuts, rows) for column, cuts in zip(columns, edges, strict=True)]
     effects = np.ones(len(names))
     if days is not None and rows and names:
-        cells = np.column_stack([_coarse_bins(numbers[:, p], edges[p], counts[p]) for p in range(len(names))])
+        # A byte each: of many rows, numbers of eight bytes would be as large as the rows.
+        cells = np.empty(numbers.shape, dtype=np.uint8)
+        for place in range(len(names)):
+            cells[:, place] = _coarse_bins(numbers[:, place], edges[place], counts[place])
         effects = design_effects(cells, days)
     return [
         FeatureReference(
@@ -252,8 +257,10 @@ def design_effects(cells: np.ndarray, days: np.ndarray) -> np.ndarray:
     if span < _FEWEST_DAYS or features == 0:
         return np.ones(features)
     width = int(cells.max()) + 1
-    index = ((days - first)[:, None] * features + np.arange(features)) * width + cells
-    counts = np.bincount(index.ravel(), minlength=span * features * width).reshape(span, features, width)
+    starts = (days - first) * width
+    counts = np.empty((span, features, width), dtype=np.int64)
+    for place in range(features):
+        counts[:, place] = np.bincount(starts + cells[:, place], minlength=span * width).reshape(span, width)
     share = counts.sum(axis=0) / rows
     excess = counts - np.bincount(days - first, minlength=span)[:, None, None] * share
     # Summed over all windows of `lags + 1` days, two days share as many windows as their Bartlett weight says.
