@@ -28,7 +28,9 @@ from factory_assets.compute.fan_out import ChunkFunction, Item, Result
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_IO_THREADS", "OMP_THREAD_LIMIT"), "1"
 )
-
+# Arrays from 1 MiB on go back to the system when they are freed. Kept for the next one, which is seldom of their size, they
+# made the fit of 2 million rows a fifth larger.
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 # A worker that dies before it could begin says nothing about its chunk, but so many in a row say that none can start.
 _FAILED_STARTS = 3
@@ -158,7 +160,7 @@ def _start_worker(greeting: bytes) -> _Worker[Any]:
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", "factory_assets.compute.worker", str(theirs.fileno())]
-        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = {**_GIVE_BACK, **os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
             command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
         )
