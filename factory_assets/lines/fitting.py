@@ -33,6 +33,7 @@ from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.memory import give_back_memory
 from factory_assets.storage.row_file import RowFile, write_rows
 from factory_assets.storage.tables.model_versions import LineStanding
 from factory_assets.storage.tables.training_sets import TrainingSet
@@ -121,7 +122,7 @@ def _read_rows(stores: LineStores, training_set: TrainingSet, requested: frozens
     order, nodes = find_layout(read, stores.spec.levels)
     rows = write_rows(read, order)
     del read
-    pa.default_memory_pool().release_unused()
+    give_back_memory()
     return rows, nodes
 
 
@@ -237,6 +238,7 @@ def _run(
             if not found:
                 # The workers have the rows: what their way there brought into this process is not needed again.
                 plan.forget()
+                give_back_memory()
             if isinstance(metered, Lost):
                 found[segment] = SegmentResult(segment, "failed", f"its worker died: {metered.reason}")
             else:

@@ -196,7 +196,7 @@ class TrainingSets:
         order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
         where, parameters = self._segments_condition(table, segments)
         sql = f"select * exclude ({KNOWN_AT_COLUMN}) from t where {where} order by {order}"
-        return self.lake.query(sql, parameters, t=table)
+        return self.lake.query_large(sql, parameters, t=table)
 
     def _segments_condition(self, table: PinnedTable, segments: Iterable[str]) -> tuple[str, list[str | None]]:
         kinds = {field.name: str(field.type.type) for field in table.handle.schema().fields if hasattr(field.type, "type")}
