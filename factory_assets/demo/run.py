@@ -107,6 +107,10 @@ class Demo:
         waiting_since = time.monotonic()
         announced: set[str] = set()
         while True:
+            for failure in [text for line in self.lines for text in self.failed_attempts(line)]:
+                if failure not in announced:
+                    self.report(failure)
+                announced.add(failure)
             pending = [line.name for line in self.lines if self.is_pending(line)]
             if not pending:
                 return
@@ -126,6 +130,16 @@ class Demo:
         if self.instance.get_runs_count(retrains):
             return True
         return not is_settled(self.instance, self.stores(line), FactoryClock(self.settings.clock).now())
+
+    def failed_attempts(self, line: ModelLineSpec) -> list[str]:
+        """What went wrong in retrains of the line that have not come through, and what is to follow."""
+        history = self.stores(line).ledger.history(line.name)
+        return [
+            f"{line.name}: {entry.reason}"
+            + (f"; tried again at {entry.next_step_at_utc:%H:%M:%S} UTC" if entry.next_step_at_utc else "")
+            for entry in history.of_line(line.name)
+            if entry.state in ("failed", "expired", "raised")
+        ]
 
     def stores(self, line: ModelLineSpec) -> LineStores:
         """The line's storage objects."""

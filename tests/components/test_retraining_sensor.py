@@ -243,6 +243,25 @@ def test_a_run_that_went_wrong_waits_for_its_backoff(factory: Factory) -> None:
     assert [entry.state for entry in factory.entries()] == ["open", "requested", "failed"]
 
 
+def test_the_ledger_says_what_the_run_raised(factory: Factory) -> None:
+    @dg.op
+    def trains() -> None:
+        raise ValueError("no rows of July\nand more that nobody reads in a list") from KeyError("July")
+
+    @dg.job(name="delay__retrain")
+    def retrains() -> None:
+        trains()
+
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", False, 1)
+    request = requested(factory.tick())
+    run = retrains.execute_in_process(instance=factory.instance, tags=request.tags, raise_on_error=False)
+    factory.tick()
+    newest = factory.entries()[-1]
+    assert (newest.state, newest.failures) == ("failed", 1)
+    assert newest.reason == f"run {run.run_id} ended as failure without an answer: ValueError: no rows of July"
+
+
 def test_the_newest_completed_evaluation_counts(factory: Factory) -> None:
     promote(factory.lake, "delay", 1)
     factory.judge("feature_drift", False, 1)

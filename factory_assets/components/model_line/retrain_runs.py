@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from factory_assets.components.naming import LOST_TAG, REQUEST_TAG
 from factory_assets.components.run_states import ENDED
@@ -15,6 +16,7 @@ from factory_assets.lines.stores import LineStores
 # What a step says when its process is being shut down under it.
 _INTERRUPTIONS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt", "SystemExit"}
 _PARENT_TAG = "dagster/parent_run_id"
+_REASON_CHARACTERS = 300
 
 
 def read_run_facts(instance: dg.DagsterInstance, history: RetrainHistory, line: str) -> dict[str, RunFact]:
@@ -52,19 +54,34 @@ def _judge_runs(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> RunF
             waiting = run.status == dg.DagsterRunStatus.NOT_STARTED
             return RunFact("waiting" if waiting else "active", run.run_id, run.status.value.lower())
     newest = runs[0]
+    errors = _step_errors(instance, newest)
+    went_wrong = _went_wrong(newest, errors)
     reason = f"run {newest.run_id} ended as {newest.status.value.lower()} without an answer"
-    return RunFact("failed" if _went_wrong(instance, newest) else "lost", newest.run_id, reason)
+    if went_wrong and errors:
+        reason += f": {_first_line(errors[0])}"
+    return RunFact("failed" if went_wrong else "lost", newest.run_id, reason)
 
 
-def _went_wrong(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def _step_errors(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[SerializableErrorInfo | None]:
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return []
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    return [log.get_dagster_event().step_failure_data.error for log in failures]
+
+
+def _went_wrong(run: dg.DagsterRun, errors: list[SerializableErrorInfo | None]) -> bool:
     """Whether the run itself went wrong (success without an answer included), and was not lost with the factory."""
     if run.status != dg.DagsterRunStatus.FAILURE:
         return True
-    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    errors = [log.get_dagster_event().step_failure_data.error for log in failures]
     if errors:
         return any(error is None or error.cls_name not in _INTERRUPTIONS for error in errors)
     return LOST_TAG not in run.tags
+
+
+def _first_line(error: SerializableErrorInfo | None) -> str:
+    """What the step raised, without Dagster's own error around it, as far as a reason has room."""
+    raised = error.cause or error if error else None
+    return raised.message.strip().partition("\n")[0][:_REASON_CHARACTERS] if raised else "no error was recorded"
 
 
 def stop_run(instance: dg.DagsterInstance, run_id: str) -> None:
