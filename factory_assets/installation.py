@@ -6,6 +6,7 @@ from importlib.resources import files
 from factory_assets.components.calendar import Calendar
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line import ModelLine
+from factory_assets.components.naming import RANGE_EVENTS_SWITCH
 from factory_assets.components.tree import TolerantTree
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
@@ -28,7 +29,7 @@ def prepare_dagster_home(settings: FactorySettings) -> str:
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["FACTORY_DATA_DIR"] = str(settings.data)
     # One planned event for a range of days and asset, not one for each day: 120 days are 2,040 events, 12 s of CPU.
-    os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
+    os.environ.setdefault(RANGE_EVENTS_SWITCH, "true")
     if not differing:
         return ""
     return (

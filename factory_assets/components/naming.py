@@ -54,6 +54,9 @@ PRIORITY_TAG = "dagster/priority"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 
+# Dagster's switch: a run over a range plans one event, and not one a partition, so its failure paints no partition red.
+RANGE_EVENTS_SWITCH = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
+
 
 def range_tags(first: str, last: str) -> dict[str, str]:
     """Run tags for a range of daily partitions, both ends included, in one run."""

@@ -12,7 +12,7 @@ import pytest
 
 from factory_assets.components.model_line.fleet import build_failed_segments_check, show_failures
 from factory_assets.components.model_line.training import build_models_asset, build_segments_asset
-from factory_assets.components.naming import FOUND_BY_TAG, models_step, segment_partitions, segments_key
+from factory_assets.components.naming import FOUND_BY_TAG, RANGE_EVENTS_SWITCH, models_step, segment_partitions, segments_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.core import segment_training
 from factory_assets.lines.stores import LineStores
@@ -81,7 +81,8 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, empty_mlflow: Path) -> Fleet:  # noqa: F811
+def fleet(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:  # noqa: F811
+    monkeypatch.setenv(RANGE_EVENTS_SWITCH, "true")  # as every installation has it
     settings = FactorySettings(data_dir=tmp_path)
     database = Path(settings.mlflow_uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,8 @@ def test_a_cycle_paints_a_cell_for_each_trained_segment_with_what_became_of_it(f
     shown = {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
     assert (shown["state"], shown["version"], shown["promoted"], shown["serves"]) == ("fitted", 1, True, True)
     assert shown["roc_auc"] > shown["parent_roc_auc"]
-    assert shown["gate"]
+    assert (shown["champion_version"], shown["cause"]) == (1, "started by hand")
+    assert shown["reason"]
 
 
 def test_in_an_ordinary_retrain_a_bad_segment_is_red_with_its_reason_and_all_others_are_green(

@@ -1,6 +1,8 @@
 """How a fleet is seen in Dagster: a cell for each trained segment, a table of the last decisions, a check on what failed."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -9,8 +11,10 @@ import dagster as dg
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
+    CAUSE_TAG,
     FAILING_SEGMENTS_METADATA,
     FOUND_BY_TAG,
+    RANGE_EVENTS_SWITCH,
     models_key,
     range_tags,
     segment_partitions,
@@ -59,7 +63,7 @@ def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition
 def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome) -> None:
     """Logs a materialization for each segment that was trained, and an observation with the reason for each that failed.
 
-    About 8 ms a segment: those that were not looked at, or are too small for a model, stay as they are.
+    About 5 ms a segment: those that were not looked at, or are too small for a model, stay as they are.
     """
     shown = [row for row in outcome.decisions if row["outcome"] in _SHOWN]
     if not shown:
@@ -71,7 +75,7 @@ def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcom
             event(
                 segments_key(spec.name),
                 partition=str(row["segment"]),
-                metadata=_describe_segment(spec, row),
+                metadata={**_describe_segment(spec, row), "cause": cause_of(context)},
             )
         )
 
@@ -79,20 +83,22 @@ def show_segments(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcom
 def show_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome) -> None:
     """Turns the cell of each segment that failed red, until a later training of it succeeds.
 
-    Dagster paints a partition red when the newest run that planned it failed. A cycle that trained all but one of its
-    segments has not failed, so the failures get runs of their own, which do nothing but fail with the reasons: 0.3 s each,
-    one for neighbours, and at most `_MOST_FAILED_RUNS`, the longest rows of neighbours first; the check names all.
+    Dagster paints a partition red when the newest run that planned it by its name failed. A cycle that trained all but one
+    of its segments has not failed, and a run over chosen cells plans them as a range, so the failures get runs of their
+    own, which do nothing but fail with the reasons: 0.3 s each, one for neighbours, and at most `_MOST_FAILED_RUNS`, the
+    longest rows of neighbours first; the check names all.
     """
     reasons = {str(row["segment"]): str(row["reason"]) for row in outcome.decisions if row["outcome"] == "failed"}
     known = context.instance.get_dynamic_partitions(segment_partitions(spec.name))
     for neighbours in sorted(_neighbours(known, reasons), key=len, reverse=True)[:_MOST_FAILED_RUNS]:
-        dg.materialize(
-            [_build_failing_segments(spec, {segment: reasons[segment] for segment in neighbours})],
-            instance=context.instance,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={**range_tags(neighbours[0], neighbours[-1]), FOUND_BY_TAG: context.run_id},
-            raise_on_error=False,
-        )
+        with _planned_by_name():
+            dg.materialize(
+                [_build_failing_segments(spec, {segment: reasons[segment] for segment in neighbours})],
+                instance=context.instance,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={**range_tags(neighbours[0], neighbours[-1]), FOUND_BY_TAG: context.run_id},
+                raise_on_error=False,
+            )
 
 
 def show_as_they_stood(
@@ -109,6 +115,22 @@ def fail_for(reasons: Mapping[str, str]) -> dg.Failure:
     """The failure of a run over segments of which these failed."""
     told = "\n".join(f"{segment}: {reason}" for segment, reason in list(reasons.items())[:_MOST_LISTED])
     return dg.Failure(f"{len(reasons)} segments failed, all others are done:\n{told}", allow_retries=False)
+
+
+def cause_of(context: dg.AssetExecutionContext) -> str:
+    """Why this run trains: the cause that the sensor gave it, or that a person started it."""
+    return str(context.run.tags.get(CAUSE_TAG, "started by hand"))
+
+
+@contextmanager
+def _planned_by_name() -> Iterator[None]:
+    """Runs that are made here plan each partition by its name, whatever the installation chose for its ranges of days."""
+    chosen = os.environ.pop(RANGE_EVENTS_SWITCH, None)
+    try:
+        yield
+    finally:
+        if chosen is not None:
+            os.environ[RANGE_EVENTS_SWITCH] = chosen
 
 
 def _build_failing_segments(spec: ModelLineSpec, reasons: Mapping[str, str]) -> dg.AssetsDefinition:
@@ -173,6 +195,7 @@ def _worst_first(row: dict[str, Any]) -> tuple[bool, bool, str]:
 
 def _describe_segment(spec: ModelLineSpec, row: dict[str, Any]) -> dict[str, Any]:
     values = {
+        "champion_version": row["version"] if row["promoted"] else row["champion_before"],
         spec.metric: row["challenger_value"],
         f"champion_{spec.metric}": row["champion_value"],
         f"parent_{spec.metric}": row["parent_value"],
@@ -182,6 +205,6 @@ def _describe_segment(spec: ModelLineSpec, row: dict[str, Any]) -> dict[str, Any
         "version": row["version"],
         "promoted": bool(row["promoted"]),
         "serves": bool(row["serves"]),
-        "gate": row["reason"],
+        "reason": row["reason"],
         **{name: value for name, value in values.items() if value is not None},
     }

@@ -10,13 +10,18 @@ from pydantic import Field
 from factory_assets.components.column_lineage import training_set_lineage
 from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
-from factory_assets.components.model_line.fleet import describe_fleet, fail_for, show_as_they_stood, show_failures
+from factory_assets.components.model_line.fleet import (
+    cause_of,
+    describe_fleet,
+    fail_for,
+    show_as_they_stood,
+    show_failures,
+)
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
 from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
 from factory_assets.components.model_line.retrain_step import run_retrain
 from factory_assets.components.naming import (
-    CAUSE_TAG,
     ON_RETRAIN,
     STRATEGY_TAG,
     line_tags,
@@ -113,7 +118,7 @@ def build_models_asset(
         if spec.segment_by and outcome.fitted:
             show_failures(context, spec, outcome)
         return dg.MaterializeResult(
-            metadata=_describe(spec, outcome, context.run.tags.get(CAUSE_TAG, "started by hand")),
+            metadata=_describe(spec, outcome, cause_of(context)),
             data_version=dg.DataVersion(f"v{outcome.cycle.version}"),
         )
 
@@ -156,6 +161,7 @@ def build_segments_asset(
         failed = {row["segment"]: row["reason"] for row in outcome.decisions if row["outcome"] == "failed"}
         if failed:
             show_as_they_stood(context, spec, outcome, context.partition_keys)
+            show_failures(context, spec, outcome)
             raise fail_for(failed)
         # The materializations are logged already, with what is to be shown of each.
         yield from ()
