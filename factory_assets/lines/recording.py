@@ -31,7 +31,7 @@ from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
-from factory_assets.storage.mlflow.segments import MlflowSegments, SegmentRecord
+from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord
 from factory_assets.storage.tables.drift_samples import TrainingSample
 from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
 from factory_assets.storage.tables.training_cycles import TrainingCycle
@@ -277,7 +277,7 @@ def _log_segments(stores: LineStores, cycle: Cycle, fleet: RegisteredVersion) ->
                     "factory.estimator": spec.estimator,
                     "factory.artefact_sha256": packed.sha256,
                     "factory.level": str(levels[segment]),
-                    "factory.serves": str(decision.serves).lower(),
+                    SERVES_TAG: str(decision.serves).lower(),
                     "factory.gate": "promoted" if decision.promote else "kept_champion",
                     "factory.gate_reason": decision.reason[:4000],
                 },

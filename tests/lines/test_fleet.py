@@ -239,6 +239,7 @@ def test_a_segment_that_falls_back_on_its_parent_loses_its_alias(trained) -> Non
     for segment in OWN:
         aliases = client.get_registered_model(f"delay.{segment}").aliases
         assert ("champion" in aliases) == (segment in serving)
+        assert client.get_model_version(f"delay.{segment}", "1").tags["factory.serves"] == str(segment in serving).lower()
 
 
 def test_one_model_file_a_cycle_holds_all_that_serves_and_unchanged_bytes_are_reused(trained) -> None:

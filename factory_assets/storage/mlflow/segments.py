@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SEGMENT_TAG = "factory.segment"
 VERSION_TAG = "factory.version"
+SERVES_TAG = "factory.serves"
 _PARENT_RUN_TAG = "mlflow.parentRunId"
 _LONGEST_NAME = 250
 _DESCRIPTION = (
@@ -69,7 +70,8 @@ class MlflowSegments:
     def point_champions(self, serving: Mapping[str, int], moved: Iterable[str]) -> None:
         """Points each segment's alias at the version of the line that serves it; a segment that its parent serves has none.
 
-        Aliases are listed once, and looked up only where something moved or an alias is missing.
+        MLflow cannot search by alias, so the versions carry `factory.serves`. It is set first: what is cut off in between is
+        found again by its alias. Aliases are listed once, and looked up only where something moved or one is missing.
 
         Args:
             serving: version of the line by segment, for the segments that serve themselves.
@@ -80,14 +82,20 @@ class MlflowSegments:
             version = serving.get(segment)
             if version is None:
                 if current is not None:
+                    client.set_model_version_tag(name, current, SERVES_TAG, "false")
                     client.delete_registered_model_alias(name, CHAMPION)
             elif current is None or segment in unsure:
                 self._point(client, name, version, current)
 
     def _point(self, client: "MlflowClient", name: str, version: int, current: str | None) -> None:
         for found in client.search_model_versions(f"name = '{name}' and tags.`{VERSION_TAG}` = '{version}'"):
-            if str(found.version) != current:
-                client.set_registered_model_alias(name, CHAMPION, str(found.version))
+            if str(found.version) == current:
+                continue
+            if found.tags.get(SERVES_TAG) != "true":
+                client.set_model_version_tag(name, str(found.version), SERVES_TAG, "true")
+            if current is not None:
+                client.set_model_version_tag(name, current, SERVES_TAG, "false")
+            client.set_registered_model_alias(name, CHAMPION, str(found.version))
 
     def _aliases(self, client: "MlflowClient") -> dict[str, tuple[str, str | None]]:
         """Name and champion's number of every segment's registered model, in one listing."""
