@@ -263,8 +263,10 @@ class Lake:
 
     @retry_on_conflict
     def _commit(self, spec: TableSpec, write: Callable[[DeltaTable | None], None]) -> int:
-        write(open_table(self.uri(spec.name), None, self.storage_options))
-        return self.pin(spec.name).version
+        handle = open_table(self.uri(spec.name), None, self.storage_options)
+        write(handle)
+        # The handle follows what was written through it; to open the table again reads its whole log.
+        return self.pin(spec.name).version if handle is None else int(handle.version())
 
     def _create(self, spec: TableSpec, data: pa.Table, properties: CommitProperties | None = None) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
+from factory_assets.storage.sql import SqlValue, equals_any
 
 CHECK_RESULTS = TableSpec(
     name="ops/check_results",
@@ -49,7 +50,7 @@ class CheckResults:
         run_id: str,
     ) -> None:
         """Writes one verdict. `champion_version` is 0 when no model serves yet."""
-        row = {
+        row: dict[str, SqlValue] = {
             "line": line,
             "check": check,
             "champion_version": champion_version,
@@ -60,7 +61,9 @@ class CheckResults:
             "numbers": json.dumps(numbers, default=str),
             "dagster_run_id": run_id,
         }
-        self.lake.upsert(CHECK_RESULTS, pa.Table.from_pylist([row], schema=CHECK_RESULTS.schema))
+        rows = pa.Table.from_pylist([row], schema=CHECK_RESULTS.schema)
+        # A merge reads every file of the table, and there is one for each verdict.
+        self.lake.replace(CHECK_RESULTS, rows, " and ".join(equals_any(key, [row[key]]) for key in CHECK_RESULTS.keys))
 
     def newest_numbers(self, line: str, check: str) -> dict[str, Any]:
         """The numbers of a check's newest verdict; none before the first."""
