@@ -144,7 +144,7 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
     axes.set_xlabel("effect in thresholds (dashed: 1)")
     handles = [Patch(color=REFERENCE, label="reference"), Patch(color=CURRENT, label="current")]
     right.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
-    panels = right.subplots(rows, 2, squeeze=False).ravel()
+    panels = right.subplots(rows, min(len(detailed), 2), squeeze=False).ravel()
     for position, panel in enumerate(panels):
         if position < len(detailed):
             _draw_shares(panel, detailed[position])
@@ -225,6 +225,7 @@ def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
         fontsize=9,
         color=BAD if feature.drifted else INK,
         loc="left",
+        y=1.0,
     )
     axes.set_ylabel("% of rows")
     _plain(axes, size=6.5)
@@ -240,7 +241,8 @@ def draw_bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours
 
 def title_axes(axes: Axes, verdict: str, detail: str, colour: str) -> None:
     """The verdict in its colour, the detail small below it."""
-    axes.set_title(verdict, fontsize=11, fontweight="bold", color=colour, loc="left", pad=18 if detail else 8)
+    # Told its height, a title does not look for room above the axes, which measures all labels once more.
+    axes.set_title(verdict, fontsize=11, fontweight="bold", color=colour, loc="left", pad=18 if detail else 8, y=1.0)
     if detail:
         axes.annotate(detail, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=8.5, color=INK)
     _plain(axes)
