@@ -28,6 +28,8 @@ retry_on_conflict = retry(
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 # Given when a table is made: delta-rs 1.6 cannot add a property later without adding a feature too.
 TABLE_PROPERTIES: Mapping[str, str] = {LOG_CLEANUP: "false"}
+# A table is opened by its newest checkpoint and the commits since: 20 take 6 ms, and the 100 of the default 25 ms.
+_CHECKPOINTS: Mapping[str, str] = {"delta.checkpointInterval": "20"}
 # The factory clock's time of a commit, noted beside it: in a replay it is not the time of the commit itself.
 FACTORY_TIME = "factory.at_utc"
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -275,7 +277,7 @@ class Lake:
                 data,
                 mode="error",
                 commit_properties=properties,
-                configuration=dict(TABLE_PROPERTIES),
+                configuration={**TABLE_PROPERTIES, **_CHECKPOINTS},
                 partition_by=list(spec.partition_by) or None,
                 storage_options=self.storage_options,
             )
