@@ -4,17 +4,23 @@ It imports what the function needs and nothing else: no Dagster, no MLflow, no d
 """
 
 import gc
+import mmap
 import os
 import pickle
 import queue
 import sys
 import threading
+import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
+
+# What a fit has read of the rows is its own by then; the model of all rows reads all of them, and then works for long.
+_FORGET_SECONDS = 1.0
 
 
 def main(descriptor: int) -> None:
@@ -30,7 +36,11 @@ def main(descriptor: int) -> None:
         connection.send_bytes(_raised(error))
         return
     # The map stays open as long as the process: a slice of the table is a view of the file.
-    table = pa.ipc.open_file(pa.memory_map(table_path)).read_all()
+    with Path(table_path).open("rb") as file:
+        rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    table = pa.ipc.open_file(pa.py_buffer(rows)).read_all()
+    if hasattr(mmap, "MADV_DONTNEED"):
+        threading.Thread(target=_forget, args=(rows,), daemon=True).start()
     connection.send_bytes(pickle.dumps(("ready", None), 5))
     # What the imports made stays for good: the collector need not walk it after every few fits.
     gc.freeze()
@@ -47,6 +57,13 @@ def _answer(connection: Connection, function: Any, table: pa.Table, frame: bytes
         connection.send_bytes(pickle.dumps(("done", None), 5))
     except Exception as error:  # the starter raises it
         connection.send_bytes(_raised(error))
+
+
+def _forget(rows: mmap.mmap) -> None:
+    """Lets go, time and again, of the memory that looking at the rows took; the next look maps them again."""
+    while True:
+        time.sleep(_FORGET_SECONDS)
+        rows.madvise(mmap.MADV_DONTNEED)
 
 
 def _listen(connection: Connection, frames: "queue.SimpleQueue[bytes]") -> None:
