@@ -25,6 +25,7 @@ from factory_assets.contracts.model_line import Task
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
+_MANY_ROWS = 100_000
 _SEED = "random_state"
 _CODED = "categorical_features"
 # Set by the factory, from `validation.seed` and from the dtypes of the feature set.
@@ -96,6 +97,42 @@ def build_estimator(
 def takes_sample_weight(pipeline: Pipeline) -> bool:
     """Whether the fit of the last step can weigh rows."""
     return bool(has_fit_parameter(pipeline.named_steps["model"], "sample_weight"))
+
+
+def fit_pipeline(pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, **arguments: Any) -> Pipeline:
+    """Fits a pipeline of `build_estimator`, to the same bytes whatever the way, and of many rows with less memory.
+
+    A median of scikit-learn's imputer sorts all columns together, with four copies of them.
+
+    Args:
+        pipeline: unfitted.
+        rows: what it takes.
+        target: one value a row.
+        arguments: of the fit of the last step, such as `model__sample_weight`.
+    """
+    columns = pipeline.steps[0][1]
+    if len(rows) < _MANY_ROWS or not isinstance(columns, Pipeline):
+        return pipeline.fit(rows, target, **arguments)
+    values: Any = rows
+    for _, step in columns.steps:
+        if isinstance(step, SimpleImputer):
+            values = step.fit(_as_few(values)).transform(values)
+        else:
+            values = step.fit_transform(values)
+    # A slice shares its steps with the whole.
+    pipeline[1:].fit(values, target, **arguments)
+    return pipeline
+
+
+def _as_few(rows: pd.DataFrame) -> pd.DataFrame:
+    """Two rows with the medians of `rows`, and a missing value wherever a column has one."""
+    few = {}
+    for name in rows.columns:
+        values = rows[name].to_numpy()
+        missing = np.isnan(values)
+        median = np.median(values[~missing]) if not missing.all() else np.nan
+        few[name] = [median, np.nan if missing.any() else median]
+    return pd.DataFrame(few, columns=rows.columns)
 
 
 def _import(path: str) -> Any:

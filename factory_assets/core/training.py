@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from factory_assets.contracts.model_line import ModelLineSpec, Task
 from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
 from factory_assets.core.drift import build_reference, build_references, build_score_profile
-from factory_assets.core.estimators import build_baseline, build_estimator, takes_sample_weight
+from factory_assets.core.estimators import build_baseline, build_estimator, fit_pipeline, takes_sample_weight
 from factory_assets.core.features import feature_kinds, prepare_features
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.prediction import predict_scores
@@ -149,11 +149,11 @@ class _FitRows:
 
 def _fit(model: Pipeline, rows: _FitRows) -> Pipeline:
     if rows.weights is None:
-        return model.fit(rows.inputs, rows.target)
+        return fit_pipeline(model, rows.inputs, rows.target)
     if not takes_sample_weight(model):
         name = type(model.named_steps["model"]).__name__
         raise ValueError(f"sample_weight: {name} cannot weigh rows: leave the key out, or choose another estimator")
-    return model.fit(rows.inputs, rows.target, model__sample_weight=rows.weights)
+    return fit_pipeline(model, rows.inputs, rows.target, model__sample_weight=rows.weights)
 
 
 def _weights(spec: ModelLineSpec, train: pd.DataFrame, split: TimeSplit) -> np.ndarray | None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from factory_assets.contracts.model_line import ESTIMATORS
-from factory_assets.core.estimators import build_baseline, build_estimator
+from factory_assets.core import estimators
+from factory_assets.core.estimators import build_baseline, build_estimator, fit_pipeline
 from factory_assets.core.training import fill_empty_columns
 
 NUMERIC, CATEGORICAL = ["delay", "unknown"], ["carrier", "tail"]
@@ -127,3 +128,19 @@ def test_a_stored_model_is_read_without_this_package(frame, tmp_path):
         "assert not [m for m in sys.modules if m.startswith('factory_assets')]"
     )
     subprocess.run([sys.executable, "-I", "-c", script, str(stored)], check=True)
+
+
+@pytest.mark.parametrize("path", ["sklearn.linear_model.LogisticRegression", "sklearn.ensemble.RandomForestClassifier"])
+@pytest.mark.parametrize("rows", [599, 600])
+def test_many_rows_are_fitted_to_the_same_bytes(frame, path, rows, monkeypatch):
+    numbers = frame[["delay", "unknown"]].assign(whole=np.arange(600) % 7.0)[:rows]
+    labels, weights = (numbers["whole"] > 3).astype(int).to_numpy(), np.linspace(0.5, 1, rows)
+    params = {"n_estimators": 5} if "Forest" in path else {}
+
+    def fit():
+        unfitted = build_estimator(path, params, list(numbers), [], 0)
+        return pickle.dumps(fit_pipeline(unfitted, numbers, labels, model__sample_weight=weights))
+
+    together = fit()
+    monkeypatch.setattr(estimators, "_MANY_ROWS", 0)
+    assert fit() == together
