@@ -13,8 +13,9 @@ global model, and both numbers are reported. They are the best of a handful of c
 which flatters them by far less than their own sampling error.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -55,6 +56,75 @@ class _Candidate:
     objection: str
 
 
+class FleetGate:
+    """Decides the nodes of a cycle one by one, each as soon as its own result and its parent's decision are there.
+
+    What it decides before the examination stands, unless the examination has the node's parent serve instead.
+
+    Args:
+        spec: the model line.
+        nodes: those of the table, parents before children.
+        rows: of the table.
+        serving: nodes whose own model served until now.
+        deepest: the deepest level that may serve, from the last examination; None examines anew, which needs a result of
+            every node.
+    """
+
+    def __init__(
+        self,
+        spec: ModelLineSpec,
+        nodes: Sequence[Node],
+        rows: LaterRows,
+        serving: frozenset[str],
+        deepest: int | None,
+    ) -> None:
+        self._spec, self._serving, self._deepest = spec, serving, deepest
+        self._nodes, self._rows = _keep_later(nodes, rows)
+        self._top = len(spec.levels) - 1
+        # The scores of what serves each row, by the deepest level that may; one more for what lies above the top.
+        self._served = [np.full(len(self._rows.labels), np.nan) for _ in range(self._top + 2)]
+        self._decisions: dict[str, NodeDecision] = {}
+        self._waiting: dict[str, list[SegmentResult]] = {}
+
+    def take(self, result: SegmentResult) -> Iterator[tuple[SegmentResult, NodeDecision]]:
+        """Yields what can be decided now: the node, unless its parent is missing, and all nodes that waited for it."""
+        parent = self._nodes[result.segment].parent
+        if parent is not None and parent not in self._decisions:
+            self._waiting.setdefault(parent, []).append(result)
+            return
+        decision = self._decisions[result.segment] = self._decide(result)
+        yield result, decision
+        for child in self._waiting.pop(result.segment, ()):
+            yield from self.take(child)
+
+    def examine(self) -> tuple[dict[str, NodeDecision], FleetReport | None]:
+        """The decisions on all nodes, parents first, and the report of the examination, if there was one."""
+        served = dict(enumerate(self._served))
+        report = None if self._deepest is not None else _examine(self._spec, served, self._rows)
+        floor = report.deepest_level if report is not None else self._deepest or 0
+        decided = [node for node in self._nodes.values() if node.segment in self._decisions]
+        return {
+            node.segment: _step_back(self._decisions[node.segment], floor, report)
+            if node.level < floor
+            else self._decisions[node.segment]
+            for node in sorted(decided, key=lambda node: -node.level)
+        }, report
+
+    def _decide(self, result: SegmentResult) -> NodeDecision:
+        node, serves_now = self._nodes[result.segment], result.segment in self._serving
+        # A parent of which only some rows are here is taken as it stands.
+        if self._deepest is not None and result.outcome == "scored":
+            decision, scores = _keep_node(node, result, serves_now)
+        else:
+            above = self._served[node.level + 1]
+            decision, scores = _decide_node(self._spec, node, result, self._rows, above, serves_now)
+        if scores is not None:
+            places = np.concatenate([self._rows.of(node, HOLDOUT), self._rows.of(node, EXAM)])
+            for level in range(node.level + 1):
+                self._served[level][places] = scores
+        return decision
+
+
 def decide_fleet(
     spec: ModelLineSpec,
     nodes: Sequence[Node],
@@ -63,51 +133,35 @@ def decide_fleet(
     serving: frozenset[str],
     deepest: int | None,
 ) -> tuple[dict[str, NodeDecision], FleetReport | None]:
-    """Decides for every node of this cycle whether its challenger is promoted and whether it serves itself.
+    """Decides for every node in `results` whether its challenger is promoted and whether it serves itself.
 
-    Args:
-        spec: the model line.
-        nodes: those of the table, parents before children.
-        results: of the nodes that take part; with a node its ancestors take part.
-        rows: of the table.
-        serving: nodes whose own model served until now.
-        deepest: the deepest level that may serve, from the last examination; None examines anew, which needs a result of
-            every node.
+    With a node its ancestors have results. See `FleetGate` for the arguments.
 
     Returns:
         A decision for each node in `results`, and the report of the examination, if there was one.
     """
-    taking_part = [node for node in nodes if node.segment in results]
-    top = len(spec.levels) - 1
-    served = {top + 1: np.full(len(rows.labels), np.nan)}
-    decisions: dict[str, NodeDecision] = {}
-    for level in range(top, -1, -1):
-        served[level] = served[level + 1].copy()
-        for node in taking_part:
-            if node.level == level:
-                result, serves_now = results[node.segment], node.segment in serving
-                into, above = served[level], served[level + 1]
-                # A parent of which only some rows are here is taken as it stands.
-                as_it_stands = deepest is not None and result.outcome == "scored"
-                decisions[node.segment] = (
-                    _keep_node(node, result, rows, into, serves_now)
-                    if as_it_stands
-                    else _decide_node(spec, node, result, rows, above, into, serves_now)
-                )
-    report = None if deepest is not None else _examine(spec, served, rows)
-    floor = report.deepest_level if report is not None else deepest or 0
-    cut_off = {node.segment for node in taking_part if node.level < floor}
-    return {
-        segment: _step_back(decision, floor, report) if segment in cut_off else decision
-        for segment, decision in decisions.items()
-    }, report
+    gate = FleetGate(spec, nodes, rows, serving, deepest)
+    for result in results.values():
+        deque(gate.take(result), maxlen=0)
+    return gate.examine()
 
 
-def _keep_node(node: Node, result: SegmentResult, rows: LaterRows, into: np.ndarray, serves_now: bool) -> NodeDecision:
+def _keep_later(nodes: Sequence[Node], rows: LaterRows) -> tuple[dict[str, Node], LaterRows]:
+    """The nodes, and of the rows those that a decision looks at: a small part of all."""
+    later = np.flatnonzero((rows.parts == HOLDOUT) | (rows.parts == EXAM))
+    starts = np.searchsorted(later, [node.start for node in nodes]).tolist()
+    ends = np.searchsorted(later, [node.start + node.length for node in nodes]).tolist()
+    kept = {
+        node.segment: replace(node, start=start, length=end - start)
+        for node, start, end in zip(nodes, starts, ends, strict=True)
+    }
+    return kept, LaterRows(rows.labels[later], rows.parts[later], rows.days[later])
+
+
+def _keep_node(node: Node, result: SegmentResult, serves_now: bool) -> tuple[NodeDecision, np.ndarray | None]:
     """A node that serves as it did, for its children to be compared with."""
-    if serves_now and result.reigning_scores is not None:
-        into[np.concatenate([rows.of(node, HOLDOUT), rows.of(node, EXAM)])] = result.reigning_scores
-    return NodeDecision(node.segment, result.outcome, False, serves_now, "As it stood.", None, None, None)
+    decision = NodeDecision(node.segment, result.outcome, False, serves_now, "As it stood.", None, None, None)
+    return decision, result.reigning_scores if serves_now else None
 
 
 def _decide_node(
@@ -116,16 +170,17 @@ def _decide_node(
     result: SegmentResult,
     rows: LaterRows,
     parent_scores: np.ndarray,
-    into: np.ndarray,
     serves_now: bool,
-) -> NodeDecision:
-    """Decides one node, and writes what serves its rows into `into`."""
+) -> tuple[NodeDecision, np.ndarray | None]:
+    """Decides one node, and gives the scores of its own model on its later rows if that serves them."""
     judged = rows.of(node, HOLDOUT)
     own = _choose_own(spec, result)
     labels, above = rows.labels[judged], parent_scores[judged]
     parent_value = evaluate_metric(spec.metric, labels, above) if node.parent is not None else float("nan")
     if own.scores is None:
-        return _decision(node, result, own, promote=False, serves=False, reason=own.objection, parent_value=parent_value)
+        return _decision(
+            node, result, own, promote=False, serves=False, reason=own.objection, parent_value=parent_value
+        ), None
     if node.parent is None or not np.isfinite(above).all():
         objection = ""
     elif len(judged) < LEAST_ROWS:
@@ -136,11 +191,11 @@ def _decide_node(
         objection = compare_with_parent(spec, labels, own.scores[: len(judged)], above, rows.days[judged])
     if objection:
         reason = f"Served by its parent: {objection}."
-        return _decision(node, result, own, promote=False, serves=False, reason=reason, parent_value=parent_value)
-    into[np.concatenate([judged, rows.of(node, EXAM)])] = own.scores
+        return _decision(node, result, own, promote=False, serves=False, reason=reason, parent_value=parent_value), None
     promote = own.is_challenger
     reason = own.gate.reason if own.gate is not None else own.objection
-    return _decision(node, result, own, promote=promote, serves=True, reason=reason, parent_value=parent_value)
+    decision = _decision(node, result, own, promote=promote, serves=True, reason=reason, parent_value=parent_value)
+    return decision, own.scores
 
 
 def _choose_own(spec: ModelLineSpec, result: SegmentResult) -> _Candidate:
