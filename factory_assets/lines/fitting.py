@@ -189,7 +189,7 @@ def fit_plan(
         plan: of the cycle.
         before: what was decided so far.
         bundles: the model files.
-        keep: takes each result as it arrives, and gives what is to be held of it until the end.
+        keep: takes every result as it arrives, and gives what is to be held of it until the end.
 
     Raises:
         TrainingDataError: when the model of all rows was to be trained and could not be: without it nothing is served.
@@ -204,11 +204,11 @@ def fit_plan(
         rows = int(trained_rows[node.start + node.length] - trained_rows[node.start])
         if fit and reigning is None and node.parent is not None and rows < spec.segments.min_rows:
             # Said without a task: most keys of a real fleet are small.
-            results[node.segment] = SegmentResult(node.segment, "too_small", say_too_small(spec, rows))
+            results[node.segment] = keep(SegmentResult(node.segment, "too_small", say_too_small(spec, rows)))
         elif fit or reigning is not None:
             tasks.append(SegmentTask(node, fit, reigning))
         else:
-            results[node.segment] = SegmentResult(node.segment, "scored")
+            results[node.segment] = keep(SegmentResult(node.segment, "scored"))
     found, cpu_seconds = _run(stores, plan, tasks, keep)
     results.update(found)
     root = results.get(ALL)
@@ -240,7 +240,7 @@ def _run(
                 plan.forget()
                 give_back_memory()
             if isinstance(metered, Lost):
-                found[segment] = SegmentResult(segment, "failed", f"its worker died: {metered.reason}")
+                found[segment] = keep(SegmentResult(segment, "failed", f"its worker died: {metered.reason}"))
             else:
                 found[segment], cpu_seconds[segment] = keep(metered.result), metered.cpu_seconds
     return found, cpu_seconds

@@ -26,12 +26,13 @@ from factory_assets.core.training import TrainedModel
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
+from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
-from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord
+from factory_assets.storage.mlflow.segments import MlflowSegments
 from factory_assets.storage.tables.drift_samples import TrainingSample
 from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
 from factory_assets.storage.tables.training_cycles import TrainingCycle
@@ -50,6 +51,7 @@ class Cycle:
     plan: Plan
     results: Mapping[str, SegmentResult]
     aside: SetAside
+    entries: SegmentEntries
     cpu_seconds: Mapping[str, float]
     decisions: Mapping[str, NodeDecision]
     report: FleetReport | None
@@ -78,7 +80,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
     artefact_path, _ = stores.artefacts.write(stores.spec.name, stream_bundle(models))
     pictures = draw_root(stores.spec, cycle.plan, cycle.results.get(ALL))
     fleet = stores.registry.log_training(_describe(stores, cycle, stores.artefacts.path(artefact_path), serving, pictures))
-    runs = _log_segments(stores, cycle, fleet)
+    runs = cycle.entries.settle(fleet, cycle.results, cycle.decisions)
     kept = {segment: trained for segment, (trained, packed) in cycle.fitted.items() if packed.sha256 in models}
     stores.references.record(
         stores.spec.name,
@@ -256,36 +258,6 @@ def _cycle_row(stores: LineStores, cycle: Cycle, artefact_path: str, fleet: Regi
     )
 
 
-def _log_segments(stores: LineStores, cycle: Cycle, fleet: RegisteredVersion) -> dict[str, str]:
-    spec = stores.spec
-    if not spec.segment_by or spec.mlflow.per_segment == "none":
-        return {}
-    levels = {node.segment: node.level for node in cycle.plan.nodes}
-    records = []
-    for segment, (trained, packed) in sorted(cycle.fitted.items()):
-        if segment == ALL:
-            continue
-        decision = cycle.decisions[segment]
-        parent = {} if decision.parent_value is None else {f"parent_{spec.metric}": decision.parent_value}
-        records.append(
-            SegmentRecord(
-                segment=segment,
-                promoted=decision.promote,
-                metrics={**_finite(trained.evaluation.scores), **parent, "holdout_rows": trained.evaluation.rows},
-                params=_search_params(trained),
-                tags={
-                    "factory.estimator": spec.estimator,
-                    "factory.artefact_sha256": packed.sha256,
-                    "factory.level": str(levels[segment]),
-                    SERVES_TAG: str(decision.serves).lower(),
-                    "factory.gate": "promoted" if decision.promote else "kept_champion",
-                    "factory.gate_reason": decision.reason[:4000],
-                },
-            )
-        )
-    return MlflowSegments(stores.registry, spec.name).log(fleet, cycle.key, records)
-
-
 def _describe(
     stores: LineStores, cycle: Cycle, bundle: Path, serving: list[ServingModel], pictures: Mapping[str, bytes]
 ) -> TrainingRecord:
@@ -308,7 +280,7 @@ def _describe(
             "holdout_rows": str(int(np.count_nonzero(plan.parts == HOLDOUT))),
             "trained_until_utc": (training_set.as_known_at_utc - spec.validation.holdout).isoformat(),
             "seed": str(spec.validation.seed),
-            **_search_params(trained),
+            **search_params(trained),
         },
         metrics={**(_root_metrics(trained) if trained is not None else {}), **_fleet_metrics(cycle)},
         tags={
@@ -329,16 +301,9 @@ def _describe(
         serving=serving_list(spec.levels, spec.task, serving),
         example=example,
         example_scores=np.zeros(len(example)),
-        description=spec.description or f"Model line {spec.name}.",
+        description=describe_line(spec),
         estimator_packages=estimator_packages(spec.estimator),
     )
-
-
-def _search_params(trained: TrainedModel | None) -> dict[str, str]:
-    """The parameters that a search chose, as they were fitted."""
-    if trained is None or trained.search is None:
-        return {}
-    return {f"search.{name}": str(value) for name, value in trained.search.params.items()}
 
 
 def _search_files(trained: TrainedModel | None) -> dict[str, bytes]:
@@ -368,7 +333,7 @@ def _fleet_metrics(cycle: Cycle) -> dict[str, float]:
     if report is None:
         return counts
     values = {f"fleet_{report.metric}": report.value, f"global_{report.metric}": report.global_value}
-    return {**counts, **_finite(values), "exam_rows": report.rows}
+    return {**counts, **finite(values), "exam_rows": report.rows}
 
 
 def _segments_csv(cycle: Cycle) -> bytes:
@@ -382,7 +347,3 @@ def _segments_csv(cycle: Cycle) -> bytes:
             shown = ["" if value is None else f"{value:.6g}" for value in values]
             writer.writerow([segment, decision.outcome, decision.promote, decision.serves, *shown, decision.reason])
     return text.getvalue().encode()
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}

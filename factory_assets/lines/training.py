@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.hierarchy import decide_fleet
+from factory_assets.core.hierarchy import FleetGate
+from factory_assets.core.segment_training import SegmentResult
 from factory_assets.core.segments import ALL
 from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
+from factory_assets.lines.segment_entries import open_entries
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
@@ -92,19 +94,28 @@ def _fit_and_decide(
     now: datetime,
     run_id: str,
 ) -> Cycle:
-    aside = SetAside()
-    fits = fit_plan(stores, plan, before, bundles, aside.keep)
     # A cycle of some segments keeps the depth that the last examination of the whole fleet found best.
     deepest = newest.deepest_level if newest is not None and requested else None
-    serving = frozenset(before.serving)
-    decisions, report = decide_fleet(stores.spec, plan.nodes, fits.results, plan.rows, serving, deepest)
+    gate = FleetGate(stores.spec, plan.nodes, plan.rows, frozenset(before.serving), deepest)
+    aside, key = SetAside(), _cycle_key(plan, before)
+
+    with open_entries(stores, plan, key, gate) as entries:
+
+        def keep(result: SegmentResult) -> SegmentResult:
+            kept = aside.keep(result)
+            entries.take(kept)
+            return kept
+
+        fits = fit_plan(stores, plan, before, bundles, keep)
+    decisions, report = gate.examine()
     return Cycle(
-        key=_cycle_key(plan, before),
+        key=key,
         inputs=inputs,
         training_set=training_set,
         plan=plan,
         results=fits.results,
         aside=aside,
+        entries=entries,
         cpu_seconds=fits.cpu_seconds,
         decisions=decisions,
         report=report if stores.spec.segment_by else None,

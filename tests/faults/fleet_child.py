@@ -22,6 +22,8 @@ from tests.lines.fleet_fixture import DAYS, fleet_spec
 NOW = START + timedelta(days=DAYS)
 # The steps of a cycle in their order; the decisions are one of them.
 STEPS: tuple[tuple[type[Any], str], ...] = (
+    (MlflowRegistry, "open_run"),
+    (mlflow_segments.MlflowSegments, "log_run"),
     (ArtefactStore, "write"),
     (MlflowRegistry, "log_training"),
     (mlflow_segments.MlflowSegments, "log"),
@@ -33,7 +35,7 @@ STEPS: tuple[tuple[type[Any], str], ...] = (
     (MlflowRegistry, "set_champion"),
     (mlflow_segments.MlflowSegments, "point_champions"),
 )
-DECIDES = 6
+DECIDES = 8
 
 
 def open_fleet_stores(root: Path) -> LineStores:

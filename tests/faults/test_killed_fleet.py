@@ -63,6 +63,10 @@ def test_every_segment_has_its_old_or_its_new_champion_after_any_kill(trained: P
     assert serving(trained) == new
     client = open_fleet_stores(trained).registry.client()
     assert len(client.search_model_versions("name = 'delay'")) == 2
+    entries = client.search_runs([client.get_experiment_by_name("delay").experiment_id], "attributes.status != 'KILLED'")
+    assert all(run.info.status == "FINISHED" for run in entries)
+    told = [(run.data.tags["factory.cycle"], run.data.tags.get("factory.segment")) for run in entries]
+    assert len(told) == len(set(told)), "a cycle that is run again has one run for each segment"
     for segment, (version, sha256) in new.items():
         if segment != "all":
             shown = client.get_model_version_by_alias(f"delay.{segment}", "champion")

@@ -6,8 +6,8 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -98,20 +98,40 @@ class MlflowRegistry:
             with closing(sqlite3.connect(database)) as connection:
                 connection.execute("pragma journal_mode = wal")
 
+    def open_run(self, line: str, cycle: str, description: str) -> str:
+        """The run of a cycle: that of its version, else that of a process which did not come to its end, else new."""
+        client = self.client()
+        known = self._find_version(client, line, cycle)
+        if known is not None:
+            return known.run_id
+        experiment_id, name = self._experiment(client, line), f"{line} {cycle[:8]}"
+        query = f"tags.`{CYCLE_TAG}` = '{cycle}' and attributes.run_name = '{name}'"
+        for run in client.search_runs([experiment_id], query, max_results=1):
+            client.update_run(run.info.run_id, "RUNNING")
+            return str(run.info.run_id)
+        tags = {CYCLE_TAG: cycle, "factory.line": line, "mlflow.note.content": description}
+        return str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+    def fail_run(self, run_id: str) -> None:
+        """Shows that the cycle of a run came to nothing."""
+        self.client().set_terminated(run_id, "FAILED")
+
     def log_training(self, record: TrainingRecord) -> RegisteredVersion:
         """Logs and registers one training; the same cycle again returns the version it already has."""
+        import mlflow
+
         client = self.client()
-        experiment_id = self._experiment(client, record.line)
-        self._close_abandoned_runs(client, experiment_id, record.cycle)
         known = self._find_version(client, record.line, record.cycle)
         if known is not None:
             return known
-        with self._run(client, experiment_id, record) as run_id:
+        run_id = self.open_run(record.line, record.cycle, record.description)
+        with mlflow.start_run(run_id=run_id):
             source = self._log_model(record)
             client.log_batch(
                 run_id,
                 metrics=[_metric(name, value) for name, value in record.metrics.items()],
                 params=[_param(name, value) for name, value in record.params.items()],
+                tags=run_tags(record.tags),
             )
             self._log_inputs(record)
             for name, png in record.pictures.items():
@@ -142,27 +162,11 @@ class MlflowRegistry:
         location = f"{self.artifact_root.rstrip('/')}/{line}"
         return str(client.create_experiment(line, artifact_location=location))
 
-    def _close_abandoned_runs(self, client: "MlflowClient", experiment_id: str, cycle: str) -> None:
-        open_runs = client.search_runs(
-            [experiment_id], f"tags.`{CYCLE_TAG}` = '{cycle}' and attributes.status = 'RUNNING'", max_results=50
-        )
-        for run in open_runs:
-            client.set_terminated(run.info.run_id, "KILLED")
-
     def _find_version(self, client: "MlflowClient", line: str, cycle: str) -> RegisteredVersion | None:
         found = client.search_model_versions(f"name = '{line}' and tags.`{CYCLE_TAG}` = '{cycle}'")
         if not found:
             return None
         return RegisteredVersion(int(found[0].version), str(found[0].run_id), str(found[0].source), is_new=False)
-
-    @contextmanager
-    def _run(self, client: "MlflowClient", experiment_id: str, record: TrainingRecord) -> Iterator[str]:
-        import mlflow
-
-        tags = {CYCLE_TAG: record.cycle, "mlflow.note.content": record.description, **record.tags}
-        run = client.create_run(experiment_id, tags=tags, run_name=f"{record.line} {record.cycle[:8]}")
-        with mlflow.start_run(run_id=run.info.run_id):
-            yield str(run.info.run_id)
 
     def _log_model(self, record: TrainingRecord) -> str:
         import mlflow
@@ -225,6 +229,13 @@ def create_registered_model(client: "MlflowClient", name: str, tags: Mapping[str
 
 def _requirements(record: TrainingRecord) -> list[str]:
     return sorted({*(f"{name}=={package_version(name)}" for name in _REQUIRED), *record.estimator_packages})
+
+
+def run_tags(tags: Mapping[str, str]) -> list[Any]:
+    """Tags of a run as `log_batch` takes them."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in tags.items()]
 
 
 def _metric(name: str, value: float) -> Any:

@@ -6,7 +6,7 @@ only; 12 ms a segment, which is why only segments that changed have entries.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from factory_assets.storage.mlflow.registry import (
     MlflowRegistry,
     RegisteredVersion,
     create_registered_model,
+    run_tags,
 )
 
 if TYPE_CHECKING:
@@ -45,27 +46,60 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True)
+class SegmentRuns:
+    """The runs of the segments of one cycle by segment, under the run `parent`."""
+
+    parent: str
+    cycle: str
+    experiment_id: str
+    ids: dict[str, str]
+
+
+@dataclass(frozen=True)
 class MlflowSegments:
     """Writes the entries of the segments of one line."""
 
     registry: MlflowRegistry
     line: str
 
-    def log(self, fleet: RegisteredVersion, cycle: str, records: Sequence[SegmentRecord]) -> dict[str, str]:
-        """A child run for each record and a registered version for each promoted one; returns the runs by segment.
+    def open_runs(self, cycle: str, description: str) -> "SegmentRuns":
+        """The runs of a cycle's segments, with those that an earlier process left for the same cycle."""
+        client, parent = self.registry.client(), self.registry.open_run(self.line, cycle, description)
+        runs = SegmentRuns(parent, cycle, client.get_run(parent).info.experiment_id, {})
+        query = f"tags.`{_PARENT_RUN_TAG}` = '{parent}' and attributes.status != 'KILLED'"
+        for run in list(_pages(client.search_runs, [runs.experiment_id], query)):
+            if run.info.status == "FINISHED":
+                runs.ids[run.data.tags[SEGMENT_TAG]] = run.info.run_id
+            else:
+                client.set_terminated(run.info.run_id, "KILLED")
+        return runs
+
+    def log_run(self, runs: "SegmentRuns", record: SegmentRecord) -> None:
+        """A run for one trained segment, unless it has one."""
+        if record.segment not in runs.ids:
+            runs.ids[record.segment] = self._log_run(self.registry.client(), runs, record)
+
+    def log(
+        self, fleet: RegisteredVersion, runs: "SegmentRuns", records: Sequence[SegmentRecord], amended: Collection[str]
+    ) -> None:
+        """A registered version for each promoted record, and the run of each record in line with it.
 
         Entries that an earlier process left for the same cycle are kept, and not made twice.
+
+        Args:
+            fleet: the version of the whole line.
+            runs: those that there are already.
+            records: of the trained segments, as was decided in the end.
+            amended: segments of which something else was decided when their runs were logged.
         """
         client = self.registry.client()
-        experiment_id = client.get_run(fleet.run_id).info.experiment_id
-        runs = {} if fleet.is_new else self._runs_of(client, experiment_id, fleet.run_id)
-        known = {} if fleet.is_new else self._versions_of(client, cycle)
+        known = {} if fleet.is_new else self._versions_of(client, runs.cycle)
         for record in records:
-            if record.segment not in runs:
-                runs[record.segment] = self._log_run(client, experiment_id, fleet, cycle, record)
+            if record.segment in runs.ids and record.segment in amended:
+                client.log_batch(runs.ids[record.segment], tags=run_tags(record.tags))
+            self.log_run(runs, record)
             if record.promoted and record.segment not in known:
-                self._register(client, fleet, cycle, record, runs[record.segment])
-        return runs
+                self._register(client, fleet, runs.cycle, record, runs.ids[record.segment])
 
     def point_champions(self, serving: Mapping[str, int], moved: Iterable[str]) -> None:
         """Points each segment's alias at the version of the line that serves it; a segment that its parent serves has none.
@@ -114,19 +148,17 @@ class MlflowSegments:
             if not token:
                 return found
 
-    def _log_run(
-        self, client: "MlflowClient", experiment_id: str, fleet: RegisteredVersion, cycle: str, record: SegmentRecord
-    ) -> str:
+    def _log_run(self, client: "MlflowClient", runs: "SegmentRuns", record: SegmentRecord) -> str:
         from mlflow.entities import Metric, Param
 
         tags = {
-            _PARENT_RUN_TAG: fleet.run_id,
-            CYCLE_TAG: cycle,
+            _PARENT_RUN_TAG: runs.parent,
+            CYCLE_TAG: runs.cycle,
             SEGMENT_TAG: record.segment,
             "factory.line": self.line,
             **record.tags,
         }
-        run_id = str(client.create_run(experiment_id, tags=tags, run_name=record.segment).info.run_id)
+        run_id = str(client.create_run(runs.experiment_id, tags=tags, run_name=record.segment).info.run_id)
         now = int(time.time() * 1000)
         client.log_batch(
             run_id,
@@ -145,10 +177,6 @@ class MlflowSegments:
         create_registered_model(client, name, known, description)
         tags = {CYCLE_TAG: cycle, VERSION_TAG: str(fleet.version), **known, **record.tags}
         client.create_model_version(name, fleet.source, run_id, tags=tags, model_id=fleet.source.removeprefix("models:/"))
-
-    def _runs_of(self, client: "MlflowClient", experiment_id: str, parent: str) -> dict[str, str]:
-        query = f"tags.`{_PARENT_RUN_TAG}` = '{parent}' and attributes.status = 'FINISHED'"
-        return {run.data.tags[SEGMENT_TAG]: run.info.run_id for run in _pages(client.search_runs, [experiment_id], query)}
 
     def _versions_of(self, client: "MlflowClient", cycle: str) -> dict[str, str]:
         found = _pages(client.search_model_versions, f"tags.`{CYCLE_TAG}` = '{cycle}'")
