@@ -84,7 +84,9 @@ def numeric_values(values: pd.Series) -> np.ndarray:
         ValueError: when it holds text.
     """
     try:
-        numbers = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        # Most columns are what they should be: to look for other kinds of missing values is most of the work.
+        is_ready = values.dtype == np.float64
+        numbers = np.array(values.to_numpy() if is_ready else values.to_numpy(dtype=np.float64, na_value=np.nan))
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {values.name!r} should be numeric and holds something else: {error}") from error
     numbers[~np.isfinite(numbers)] = np.nan

@@ -204,7 +204,8 @@ def fill_empty_columns(frame: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFr
     HistGradientBoosting raises on such a column ("window shape cannot be larger than input array shape"). A constant
     column is never split on, so whatever it holds at scoring changes nothing.
     """
-    nothing = np.isnan(frame[list(numeric)].to_numpy(dtype=np.float64)).all(axis=0)
+    numbers = frame if len(numeric) == frame.shape[1] else frame[list(numeric)]
+    nothing = np.isnan(numbers.to_numpy(dtype=np.float64)).all(axis=0)
     empty = [name for name, is_empty in zip(numeric, nothing, strict=True) if is_empty]
     return frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame
 

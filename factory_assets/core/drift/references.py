@@ -64,11 +64,10 @@ def build_references(
 
 def build_reference(feature: str, values: pd.Series, days: np.ndarray | None = None) -> FeatureReference:
     """The reference of one feature; see `build_references`."""
-    if len(values):
-        return build_references(values.to_frame(feature), [feature], days=days)["all"][0]
+    moments = None if days is None or not len(values) else np.asarray(days, dtype=np.int64)
     if is_numeric(values):
-        return _numeric_references([feature], np.empty((0, 1)), None)[0]
-    return _text_reference(feature, np.empty(0, dtype=object), None)
+        return _numeric_references([feature], numeric_values(values)[:, None], moments)[0]
+    return _text_reference(feature, values.astype(object).to_numpy(), moments)
 
 
 def build_score_profile(scores: np.ndarray, labels: np.ndarray) -> ScoreProfile:
