@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-# Enough chunks a worker that the last ones end together; few enough that handing them over costs nothing.
-_CHUNKS_A_WORKER = 8
+# A chunk is at most this part of what each worker has left: large while much is to do, and single items at the end, so
+# that no worker ends long after the others (guided self-scheduling, Polychronopoulos and Kuck, 1987).
+_PARTS_A_WORKER = 4
 _MAX_ITEMS = 64
 # A first death may be somebody else's doing (a killed process, a lost machine); a second one is suspicious.
 _DEATHS_BEFORE_SUSPICION = 2
@@ -25,12 +26,12 @@ class Lost(Generic[Item]):
 def plan_chunks(
     items: Iterable[Item], cost: Callable[[Item], float], workers: int, max_items: int = _MAX_ITEMS
 ) -> list[tuple[Item, ...]]:
-    """Parts items into chunks of about equal cost, the dearest first, so that no worker ends long after the others.
+    """Parts items into chunks, the dearest items first and each chunk a part of what is left, down to single items.
 
     The same items in the same order give the same chunks; an item dearer than a chunk's share travels alone.
 
-    >>> plan_chunks(["a", "bbb", "cc", "d"], len, workers=1, max_items=2)
-    [('bbb',), ('cc',), ('a',), ('d',)]
+    >>> plan_chunks("abcdefghijkl", lambda _: 1.0, workers=1)
+    [('a', 'b', 'c'), ('d', 'e'), ('f',), ('g',), ('h',), ('i',), ('j',), ('k',), ('l',)]
 
     Args:
         items: what to do, each once.
@@ -39,13 +40,15 @@ def plan_chunks(
         max_items: most items in a chunk: what is at stake when a worker dies.
     """
     dearest_first = sorted(((cost(item), item) for item in items), key=lambda priced: -priced[0])
-    share = sum(price for price, _ in dearest_first) / (max(1, workers) * _CHUNKS_A_WORKER)
+    parts = max(1, workers) * _PARTS_A_WORKER
+    left = sum(price for price, _ in dearest_first)
     chunks: list[tuple[Item, ...]] = []
     chunk: list[Item] = []
     filled = 0.0
     for price, item in dearest_first:
-        if chunk and (len(chunk) == max_items or filled + price > share):
+        if chunk and (len(chunk) == max_items or filled + price > left / parts):
             chunks.append(tuple(chunk))
+            left -= filled
             chunk, filled = [], 0.0
         chunk.append(item)
         filled += price
