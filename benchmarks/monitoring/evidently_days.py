@@ -5,8 +5,12 @@ python evidently_days.py JOBS.json, with {"rows": parquet, "numeric": [...], "te
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+
+# Threads wait for each other in sums as small as these: on a busy machine a distance took four times as long.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 import pandas as pd
