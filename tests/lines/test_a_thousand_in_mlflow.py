@@ -16,7 +16,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.mlflow.registry import MlflowRegistry, RegisteredVersion
-from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord
+from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord, SegmentRuns
 from tests.lines.conftest import START, empty_mlflow  # noqa: F401
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 
@@ -46,7 +46,8 @@ def thousand(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> An
     found = client.get_model_version("delay", "1")
     fleet = RegisteredVersion(VERSION, str(found.run_id), str(found.source), is_new=True)
     entries = MlflowSegments(registry, "delay")
-    entries.log(fleet, "cycle", [record(segment) for segment in SEGMENTS])
+    runs = SegmentRuns(fleet.run_id, "cycle", client.get_run(fleet.run_id).info.experiment_id, {})
+    entries.log(fleet, runs, [record(segment) for segment in SEGMENTS], amended=())
     for serving in (PROMOTED, PROMOTED - {FALLEN_BACK}):
         entries.point_champions(dict.fromkeys(serving, VERSION), PROMOTED)
     return SimpleNamespace(client=client, fleet=fleet, stores=stores)
