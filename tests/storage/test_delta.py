@@ -71,3 +71,23 @@ def test_writers_that_meet_on_a_new_table_lose_nothing(lake: Lake) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: lake.upsert(SPEC, table(**{f"k{n}": n})), range(4)))
     assert contents(lake) == {f"k{n}": n for n in range(4)}
+
+
+def test_every_write_tells_the_version_that_it_made(lake: Lake) -> None:
+    batches = table(a=3).to_batches
+    made = [
+        lake.replace(SPEC, table(a=1)),
+        lake.replace(SPEC, table(a=2), "key = 'a'"),
+        lake.upsert(SPEC, table(a=3, b=3)),
+        lake.replace_in_order(SPEC, lambda: iter(batches())),
+    ]
+    assert made == [0, 1, 2, 3]
+    assert lake.pin(SPEC.name).version == 3
+
+
+def test_records_of_many_commits_are_opened_by_a_checkpoint(lake: Lake) -> None:
+    for number in range(22):
+        lake.append(SPEC, table(**{f"k{number}": number}))
+    assert lake.files.last_checkpoint(SPEC.name) == 19
+    assert len(contents(lake)) == 22
+    assert lake.pin(SPEC.name, 3).row_count == 4
