@@ -168,6 +168,12 @@ def test_chosen_cells_are_trained_through_the_asset_of_the_segments_alone(fleet:
     assert fleet.stores.versions.standing(SPEC.name).segments["UA~r1"].cycle != before
 
 
+def test_a_chosen_cell_that_needed_no_training_is_told_as_it_stands(fleet: Fleet) -> None:
+    fleet.retrain()
+    (event,) = fleet.materialize("AA~r1").get_asset_materialization_events()
+    assert (event.partition, event.materialization.metadata["champion_version"].value) == ("AA~r1", 1)
+
+
 def test_a_chosen_segment_that_fails_fails_the_run_and_turns_only_its_cell_red(
     fleet: Fleet, choke: Callable[..., None]
 ) -> None:

@@ -104,9 +104,11 @@ def show_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, outcom
 def show_as_they_stood(
     context: dg.AssetExecutionContext, spec: ModelLineSpec, outcome: TrainingOutcome, chosen: Iterable[str]
 ) -> None:
-    """Logs a materialization for each chosen segment that needed no training: the run's failure is not theirs."""
+    """Logs a materialization for each chosen segment that needed no training: a run without would count as failed."""
     reasons = {str(row["segment"]): row for row in outcome.decisions}
-    for segment in sorted(set(chosen) - {key for key, row in reasons.items() if row["outcome"] in _SHOWN}):
+    told = _SHOWN if outcome.fitted else ("failed",)
+    shown = {key for key, row in reasons.items() if row["outcome"] in told}
+    for segment in sorted(set(chosen) - shown):
         state = _describe_segment(spec, reasons[segment]) if segment in reasons else {"state": "unchanged"}
         context.log_event(dg.AssetMaterialization(segments_key(spec.name), partition=segment, metadata=state))
 

@@ -159,8 +159,8 @@ def build_segments_asset(
         now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
         failed = {row["segment"]: row["reason"] for row in outcome.decisions if row["outcome"] == "failed"}
+        show_as_they_stood(context, spec, outcome, context.partition_keys)
         if failed:
-            show_as_they_stood(context, spec, outcome, context.partition_keys)
             show_failures(context, spec, outcome)
             raise fail_for(failed)
         # The materializations are logged already, with what is to be shown of each.
