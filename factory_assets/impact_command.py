@@ -35,7 +35,7 @@ def impact(
 
     Ends with 0 when no model changes its meaning, with 3 when one does, and with 1 when the comparison failed.
     """
-    from factory_assets.core.impact_text import render_markdown
+    from factory_assets.core.transformations.impact_text import render_markdown
     from factory_assets.installation import load_lines
     from factory_assets.lines.impact import as_before, assess_impact, estimate_from_ledger, read_published_state
     from factory_assets.storage.dbt.definitions import list_models

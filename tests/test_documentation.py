@@ -30,9 +30,9 @@ from factory_assets.contracts.paybacks import Gain, Payback, Replacement
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.core.artefacts import unpickle_model
 from factory_assets.core.backtesting.report_text import render_table
-from factory_assets.core.training import split_by_time
+from factory_assets.core.models.artefacts import unpickle_model
+from factory_assets.core.training.fit import split_by_time
 from factory_assets.demo.plan import FULL
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
 from factory_assets.processes import own_data_folder

@@ -19,8 +19,8 @@ from factory_assets.components.naming import DAILY_JOB, range_tags
 from factory_assets.contracts.backtest import BacktestReport
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.segment_training import split_segment
-from factory_assets.core.training import fit_and_evaluate
+from factory_assets.core.training.fit import fit_and_evaluate
+from factory_assets.core.training.segment_training import split_segment
 from factory_assets.definitions import build_definitions
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.replay import Replay

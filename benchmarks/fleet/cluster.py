@@ -19,8 +19,8 @@ from benchmarks.fleet.work import NOW, Estimator, Work
 from benchmarks.loop.meter import Meter
 from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import plan_chunks
-from factory_assets.core.segment_training import SegmentTask, build_job, fit_chunk
 from factory_assets.core.segments import lay_out
+from factory_assets.core.training.segment_training import SegmentTask, build_job, fit_chunk
 
 _ROUNDS = 3
 # Not 127.0.0.1, which Ray takes for the address by which other machines see this one.

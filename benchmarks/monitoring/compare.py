@@ -19,8 +19,8 @@ from benchmarks.monitoring.truth import SPAN_DAYS, find_truths
 from benchmarks.monitoring.year import build_year, read_lines
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retrain_policy import RetrainSpec
-from factory_assets.core.quality import ScoredRows
-from factory_assets.core.time_split import LABEL
+from factory_assets.core.monitoring.quality import ScoredRows
+from factory_assets.core.training.time_split import LABEL
 
 LINES = ("departure_volume", "flight_delay_fleet", "arrival_delay")
 _FIRST = as_day(datetime(2013, 4, 1, tzinfo=UTC))

@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
-from factory_assets.core.prediction import predict_scores
-from factory_assets.core.time_split import LABEL, cut_by_time
-from factory_assets.core.training import fit_and_evaluate, name_features
+from factory_assets.core.models.prediction import predict_scores
+from factory_assets.core.training.fit import fit_and_evaluate, name_features
+from factory_assets.core.training.time_split import LABEL, cut_by_time
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.sql import quote_identifier
 

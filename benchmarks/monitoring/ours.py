@@ -12,8 +12,8 @@ from factory_assets.contracts.reports import QualityReport
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.core.quality import ScoredRows, evaluate_quality, explain_labels
-from factory_assets.core.time_split import LABEL
+from factory_assets.core.monitoring.quality import ScoredRows, evaluate_quality, explain_labels
+from factory_assets.core.training.time_split import LABEL
 from factory_assets.lines.judging.drift import level_of_a_day, sharing_checks
 
 # The joint test fits dozens of classifiers a look and never failed on these lines (decision 0043); the estimate is

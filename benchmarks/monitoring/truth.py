@@ -8,8 +8,8 @@ import pandas as pd
 
 from benchmarks.monitoring.models import DAY, Model
 from factory_assets.contracts.model_line import METRICS
-from factory_assets.core.quality import weighted_metric
-from factory_assets.core.time_split import LABEL
+from factory_assets.core.monitoring.quality import weighted_metric
+from factory_assets.core.training.time_split import LABEL
 
 SPAN_DAYS = 14
 _DRAWS, _ONE_SIDED = 100, 1.645

@@ -12,7 +12,7 @@ from factory_assets.components.naming import ALERTS_SENSOR
 from factory_assets.components.source_checks import BATCHES_ARE_SOUND
 from factory_assets.contracts.alerts import AlertMessage, AlertsSpec, Trouble
 from factory_assets.contracts.incidents import Incident
-from factory_assets.core.alerting import decide_alert
+from factory_assets.core.monitoring.alerting import decide_alert
 from factory_assets.resources import LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.tables.alerts import Alerts as AlertsTable

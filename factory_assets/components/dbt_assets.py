@@ -15,7 +15,7 @@ from factory_assets.components.column_lineage import table_lineage
 from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.naming import DAILY_TAGS, DBT_POOL, bronze_key, table_key
-from factory_assets.core.lineage import attach_tests
+from factory_assets.core.transformations.lineage import attach_tests
 from factory_assets.resources import LakeResource
 from factory_assets.storage.dbt.meanings import TableMeaning, read_table_meanings
 from factory_assets.storage.dbt.runs import DbtOutcome, DbtRuns

@@ -15,7 +15,7 @@ from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.freshness_policies import features_policies
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.lineage import upstream_sources
+from factory_assets.core.transformations.lineage import upstream_sources
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns
 from factory_assets.storage.dbt.time_travel import Pin, TimeTravelError, declared_pins

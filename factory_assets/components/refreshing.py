@@ -15,8 +15,8 @@ from factory_assets.components.source_checks import DATA_FRESHNESS, newest_event
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.calendar_days import closed_days
-from factory_assets.core.freshness import evaluate_freshness
-from factory_assets.core.refreshing import Attempt, decide_refresh, refresh_cause
+from factory_assets.core.monitoring.freshness import evaluate_freshness
+from factory_assets.core.monitoring.refreshing import Attempt, decide_refresh, refresh_cause
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.landing import find_files, fingerprint_files

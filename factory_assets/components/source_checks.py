@@ -8,8 +8,8 @@ import dagster as dg
 from factory_assets.components.naming import bronze_key
 from factory_assets.contracts.names import format_duration
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.core.freshness import evaluate_freshness
-from factory_assets.core.plots import image_markdown, plot_freshness
+from factory_assets.core.monitoring.freshness import evaluate_freshness
+from factory_assets.core.pictures.plots import image_markdown, plot_freshness
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.sql import quote_identifier

@@ -18,8 +18,9 @@ from factory_assets.compute.chunks import Lost, plan_chunks
 from factory_assets.compute.metered import MeteredFunction
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.fingerprint import fingerprint_runs
-from factory_assets.core.hierarchy import LaterRows
-from factory_assets.core.segment_training import (
+from factory_assets.core.segments import ALL, Node, find_layout
+from factory_assets.core.serving.hierarchy import LaterRows
+from factory_assets.core.training.segment_training import (
     FitJob,
     ReigningModel,
     SegmentResult,
@@ -28,8 +29,7 @@ from factory_assets.core.segment_training import (
     fit_chunk,
     say_too_small,
 )
-from factory_assets.core.segments import ALL, Node, find_layout
-from factory_assets.core.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
+from factory_assets.core.training.time_split import LABEL, TRAIN, TrainingDataError, mark_parts
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores

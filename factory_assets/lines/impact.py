@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 
 from factory_assets.contracts.impact import ImpactReport, LineImpact, ModelChange, RetrainCost, TableDiff
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.impact import ModelMeaning, compare_model, find_lines, follow_changes, new_model, removed_model
+from factory_assets.core.transformations.impact import (
+    ModelMeaning,
+    compare_model,
+    find_lines,
+    follow_changes,
+    new_model,
+    removed_model,
+)
 from factory_assets.storage.dbt.definitions import DbtModel, find_published, read_meanings
 from factory_assets.storage.dbt.published_query import PublishedQuery
 from factory_assets.storage.delta.lake import Lake

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec, Task
 from factory_assets.contracts.paybacks import Gain, Payback, Replacement
-from factory_assets.core.artefacts import UntrustedArtefactError, unpickle_model
-from factory_assets.core.features import prepare_features
-from factory_assets.core.paybacks import evaluate_gain, find_replacements, find_rows, is_due, leave_undecided
-from factory_assets.core.prediction import predict_prepared
+from factory_assets.core.models.artefacts import UntrustedArtefactError, unpickle_model
+from factory_assets.core.models.features import prepare_features
+from factory_assets.core.models.prediction import predict_prepared
+from factory_assets.core.retraining.paybacks import evaluate_gain, find_replacements, find_rows, is_due, leave_undecided
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError

@@ -3,11 +3,11 @@
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.artefacts import unpack_payload, unpickle_model
-from factory_assets.core.importance import feature_importance
-from factory_assets.core.plots import plot_calibration, plot_importance, plot_predicted_against_actual
-from factory_assets.core.segment_training import SegmentResult
-from factory_assets.core.time_split import HOLDOUT
+from factory_assets.core.models.artefacts import unpack_payload, unpickle_model
+from factory_assets.core.models.importance import feature_importance
+from factory_assets.core.pictures.plots import plot_calibration, plot_importance, plot_predicted_against_actual
+from factory_assets.core.training.segment_training import SegmentResult
+from factory_assets.core.training.time_split import HOLDOUT
 from factory_assets.lines.fitting import Plan
 
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from factory_assets.contracts.fleet import FleetReport, NodeDecision
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.artefacts import AnyModel, stream_bundle
-from factory_assets.core.fleet_scoring import ServingModel
-from factory_assets.core.segment_training import SegmentResult
+from factory_assets.core.models.artefacts import AnyModel, stream_bundle
 from factory_assets.core.segments import ALL
-from factory_assets.core.time_split import HOLDOUT, TRAIN
-from factory_assets.core.training import TrainedModel
+from factory_assets.core.serving.fleet_scoring import ServingModel
+from factory_assets.core.training.fit import TrainedModel
+from factory_assets.core.training.segment_training import SegmentResult
+from factory_assets.core.training.time_split import HOLDOUT, TRAIN
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root

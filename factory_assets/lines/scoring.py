@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
-from factory_assets.core.fleet_scoring import FleetScores, score_fleet
+from factory_assets.core.serving.fleet_scoring import FleetScores, score_fleet
 from factory_assets.lines.serving import ServingFleet, open_fleet
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP

@@ -14,10 +14,10 @@ import numpy as np
 
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.hierarchy import FleetGate
-from factory_assets.core.segment_training import SegmentResult
 from factory_assets.core.segments import ALL
-from factory_assets.core.training import TrainedModel
+from factory_assets.core.serving.hierarchy import FleetGate
+from factory_assets.core.training.fit import TrainedModel
+from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.mlflow.registry import RegisteredVersion

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.hierarchy import FleetGate
-from factory_assets.core.segment_training import SegmentResult
 from factory_assets.core.segments import ALL
+from factory_assets.core.serving.hierarchy import FleetGate
+from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.segment_entries import open_entries

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from factory_assets.core.artefacts import AnyModel, StoredModel
+from factory_assets.core.models.artefacts import AnyModel, StoredModel
 from factory_assets.storage.stored_file import StoredFile
 
 

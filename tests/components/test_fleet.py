@@ -14,7 +14,7 @@ from factory_assets.components.model_line.fleet import build_failed_segments_che
 from factory_assets.components.model_line.training import build_models_asset, build_segments_asset
 from factory_assets.components.naming import FOUND_BY_TAG, RANGE_EVENTS_SWITCH, models_step, segment_partitions, segments_key
 from factory_assets.contracts.calendar import CalendarSpec
-from factory_assets.core import segment_training
+from factory_assets.core.training import segment_training
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings

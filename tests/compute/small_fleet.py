@@ -9,8 +9,8 @@ import pyarrow as pa
 from factory_assets.compute.chunks import plan_chunks
 from factory_assets.compute.fan_out import FanOut
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.segment_training import SegmentTask, build_job, fit_chunk
 from factory_assets.core.segments import lay_out
+from factory_assets.core.training.segment_training import SegmentTask, build_job, fit_chunk
 
 NOW = datetime(2013, 7, 1, tzinfo=UTC)
 SPEC = ModelLineSpec.model_validate(

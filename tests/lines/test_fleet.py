@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from factory_assets.core.artefacts import UntrustedArtefactError, pack_models
+from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models
 from factory_assets.lines.fitting import UnknownSegmentError
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
@@ -111,7 +111,7 @@ def test_one_bad_segment_is_one_failure_and_only_it_is_tried_again(fleet) -> Non
         fleet, spec=fleet_spec(parents=[], estimator="sklearn.linear_model.Ridge", validation={"holdout": "16d"})
     )
     broken = replace(stores, spec=stores.spec.model_copy(update={"params": {"alpha": 1.0}}))
-    import factory_assets.core.segment_training as module
+    import factory_assets.core.training.segment_training as module
 
     fit = module.fit_and_evaluate
 

@@ -11,7 +11,7 @@ import pytest
 
 from factory_assets.contracts.impact import ImpactReport
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.impact_text import render_markdown
+from factory_assets.core.transformations.impact_text import render_markdown
 from factory_assets.lines.impact import Before, as_before, assess_impact, estimate_from_ledger, read_published_state
 from factory_assets.storage.dbt.definitions import DbtModel, list_models
 from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns

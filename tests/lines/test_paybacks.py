@@ -10,7 +10,7 @@ import pytest
 from factory_assets.contracts.model_line import ValidationSpec
 from factory_assets.contracts.retrain_policy import PaybackSpec
 from factory_assets.contracts.retraining import BY_HAND, Cause, FailedCheck, LedgerEntry
-from factory_assets.core.artefacts import UntrustedArtefactError, pack_models
+from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models
 from factory_assets.lines.accounts import read_ledger_standing
 from factory_assets.lines.judging import judge
 from factory_assets.lines.paybacks import PaybackOutcome, find_unjudged, judge_paybacks

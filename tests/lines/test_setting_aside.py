@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
-from factory_assets.core.artefacts import PackedModel, StoredModel, bundle_models, pack_model, stream_bundle
-from factory_assets.core.segment_training import SegmentResult
-from factory_assets.core.training import TrainedModel
+from factory_assets.core.models.artefacts import PackedModel, StoredModel, bundle_models, pack_model, stream_bundle
+from factory_assets.core.training.fit import TrainedModel
+from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.setting_aside import SetAside
 
 _MODEL_BYTES = 200_000

@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from factory_assets.core.artefacts import UntrustedArtefactError, pack_models, unpack_model
+from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models, unpack_model
 from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactMissingError

@@ -10,7 +10,7 @@ import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.paybacks import Payback, Replacement
-from factory_assets.core.paybacks import leave_undecided
+from factory_assets.core.retraining.paybacks import leave_undecided
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.dbt.time_travel import Pin
 from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion

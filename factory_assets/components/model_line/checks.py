@@ -13,7 +13,7 @@ from factory_assets.components.naming import FAILING_SEGMENTS_METADATA, models_k
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.names import format_duration
-from factory_assets.core.plots import image_markdown
+from factory_assets.core.pictures.plots import image_markdown
 from factory_assets.lines.judging import Judgement, judge
 from factory_assets.lines.stores import LineStores
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource

@@ -33,7 +33,7 @@ from factory_assets.components.naming import (
 )
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.plots import image_markdown
+from factory_assets.core.pictures.plots import image_markdown
 from factory_assets.lines.retrain_situation import apply_strategy
 from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource

@@ -8,7 +8,7 @@ import numpy as np
 
 from factory_assets.contracts.model_line import METRICS
 from factory_assets.core.metrics import evaluate_metric
-from factory_assets.core.quality import weighted_metric
+from factory_assets.core.monitoring.quality import weighted_metric
 
 _EPOCH = date(1970, 1, 1)
 _DRAWS = 400

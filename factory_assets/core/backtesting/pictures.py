@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from matplotlib.figure import Figure
 
 from factory_assets.contracts.backtest import BacktestReport, PolicyOutcome
-from factory_assets.core.plots import FAINT, INK, draw_bars, nothing_to_show, title_axes, to_png
+from factory_assets.core.pictures.plots import FAINT, INK, draw_bars, nothing_to_show, title_axes, to_png
 
 # Told apart in grey as well, and by the common forms of colour blindness (after Okabe and Ito, 2008).
 _COLOURS = ("#8fa3b8", "#0072b2", "#56b4e9", "#2b2f36", "#e07b39", "#009e73", "#cc79a7", "#b59b00")

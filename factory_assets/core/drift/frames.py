@@ -8,7 +8,7 @@ import pandas as pd
 from factory_assets.contracts.reports import FeatureReference
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.references import cells_of
-from factory_assets.core.features import numeric_values
+from factory_assets.core.models.features import numeric_values
 
 
 def compare_frame(

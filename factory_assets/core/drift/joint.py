@@ -19,7 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from factory_assets.contracts.drift_policy import JointDriftSpec
 from factory_assets.contracts.reports import JointReport
 from factory_assets.core.drift.references import MAX_CATEGORIES
-from factory_assets.core.features import is_numeric, numeric_values
+from factory_assets.core.models.features import is_numeric, numeric_values
 
 _FOLDS, _WEEK = 4, 7
 # More windows cost time and change little; a single one has no spread.

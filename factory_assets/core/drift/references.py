@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.reports import FeatureReference, ScoreProfile
-from factory_assets.core.features import is_numeric, numeric_values
+from factory_assets.core.models.features import is_numeric, numeric_values
 
 MAX_CATEGORIES = 30
 BINS = 10

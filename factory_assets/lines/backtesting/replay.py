@@ -13,7 +13,7 @@ from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.retraining import LedgerBook, Situation, decide_retraining
 from factory_assets.core.retraining.claims import Claimant, decide_answer, decide_claim
 from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
-from factory_assets.core.time_split import TrainingDataError
+from factory_assets.core.training.time_split import TrainingDataError
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.paybacks import Paybacks
 from factory_assets.lines.backtesting.reigns import Reign

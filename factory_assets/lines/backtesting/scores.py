@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from factory_assets.core.fleet_scoring import FleetScores, ServingModel, score_fleet
 from factory_assets.core.segments import ALL
+from factory_assets.core.serving.fleet_scoring import FleetScores, ServingModel, score_fleet
 from factory_assets.lines.backtesting.history import History, to_micros
 from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
 from factory_assets.lines.serving import serving_model

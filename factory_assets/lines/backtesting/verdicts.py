@@ -15,10 +15,10 @@ from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.core.freshness import evaluate_freshness, evaluate_unseen_rows
-from factory_assets.core.quality import ScoredRows, evaluate_quality, explain_labels
+from factory_assets.core.monitoring.freshness import evaluate_freshness, evaluate_unseen_rows
+from factory_assets.core.monitoring.quality import ScoredRows, evaluate_quality, explain_labels
 from factory_assets.core.retraining.confirmation import Verdict
-from factory_assets.core.training import LABEL, PREDICTION
+from factory_assets.core.training.fit import LABEL, PREDICTION
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import KnownModel, Reign
 from factory_assets.lines.backtesting.scores import ReplayedScores

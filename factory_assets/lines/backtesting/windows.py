@@ -12,7 +12,7 @@ from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.segments import segment_keys, segment_values
-from factory_assets.core.training import PREDICTION
+from factory_assets.core.training.fit import PREDICTION
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import Reign
 

@@ -6,7 +6,7 @@ from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.core.plots import plot_drift
+from factory_assets.core.pictures.plots import plot_drift
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.judging.serving import list_serving, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores

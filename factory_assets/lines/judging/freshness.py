@@ -7,8 +7,13 @@ from zoneinfo import ZoneInfo
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.contracts.reports import DeliveryReport, FreshnessReport
-from factory_assets.core.freshness import evaluate_delivery, evaluate_freshness, evaluate_unseen_rows, find_due_day
-from factory_assets.core.plots import plot_delivery, plot_freshness
+from factory_assets.core.monitoring.freshness import (
+    evaluate_delivery,
+    evaluate_freshness,
+    evaluate_unseen_rows,
+    find_due_day,
+)
+from factory_assets.core.pictures.plots import plot_delivery, plot_freshness
 from factory_assets.lines.blocking import find_blocked_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.retrain_situation import count_labels

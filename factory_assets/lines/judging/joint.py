@@ -10,8 +10,8 @@ from factory_assets.contracts.reports import DriftReport, JointReport, SegmentDr
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH, confirm
 from factory_assets.core.drift.joint import DatedRows, encode_rows, evaluate_joint
 from factory_assets.core.drift.verdicts import FeatureTable
-from factory_assets.core.joint_plots import plot_joint
-from factory_assets.core.plots import nothing_to_show
+from factory_assets.core.pictures.joint_plots import plot_joint
+from factory_assets.core.pictures.plots import nothing_to_show
 from factory_assets.lines.judging.drift import level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores

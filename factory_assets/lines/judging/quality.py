@@ -9,9 +9,9 @@ from factory_assets.contracts.model_line import CheckKind
 from factory_assets.contracts.reports import QualityReport, ScoreProfile
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.core.plots import plot_drift
-from factory_assets.core.quality import ScoredRows, evaluate_quality, explain_labels
-from factory_assets.core.quality_plots import plot_quality
+from factory_assets.core.monitoring.quality import ScoredRows, evaluate_quality, explain_labels
+from factory_assets.core.pictures.plots import plot_drift
+from factory_assets.core.pictures.quality_plots import plot_quality
 from factory_assets.lines.judging.drift import drift_numbers, level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores

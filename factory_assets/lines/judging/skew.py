@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from factory_assets.core.quality_plots import plot_skew
+from factory_assets.core.pictures.quality_plots import plot_skew
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
 

@@ -4,8 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from factory_assets.core.impact import ModelMeaning
-from factory_assets.core.query_meaning import KnownTable, QueryMeaning, SqlNotUnderstoodError, meaning_of_text, read_meaning
+from factory_assets.core.transformations.impact import ModelMeaning
+from factory_assets.core.transformations.query_meaning import (
+    KnownTable,
+    QueryMeaning,
+    SqlNotUnderstoodError,
+    meaning_of_text,
+    read_meaning,
+)
 from factory_assets.storage.dbt.published_query import PublishedQuery, decode_record
 from factory_assets.storage.delta.lake import Lake
 

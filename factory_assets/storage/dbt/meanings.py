@@ -42,7 +42,7 @@ def read_table_meanings(runs: DbtRuns, manifest: Mapping[str, Any]) -> dict[str,
 
 
 def _work_out(manifest: Mapping[str, Any]) -> dict[str, TableMeaning]:
-    from factory_assets.core.query_meaning.relations import ANY_COLUMN, ROWS
+    from factory_assets.core.transformations.query_meaning.relations import ANY_COLUMN, ROWS
     from factory_assets.storage.dbt.definitions import list_models, read_meanings
 
     found = {}

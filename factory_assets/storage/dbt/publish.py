@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from factory_assets.core.publishing import PublishDecision
+from factory_assets.core.transformations.publishing import PublishDecision
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.delta.log import Action, VersionTakenError, read_commit, write_commit
 from factory_assets.storage.delta.snapshots import open_table

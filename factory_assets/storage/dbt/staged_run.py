@@ -16,7 +16,7 @@ from uuid import uuid4
 import duckdb
 from dbt_common.invocation import get_invocation_id
 
-from factory_assets.core.publishing import AuditTest, decide_publish
+from factory_assets.core.transformations.publishing import AuditTest, decide_publish
 from factory_assets.storage.dbt.held_stages import read_held
 from factory_assets.storage.dbt.lake_views import LakeViews
 from factory_assets.storage.dbt.model_write import ModelWrite

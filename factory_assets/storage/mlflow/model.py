@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from factory_assets.core.artefacts import Bundle, UntrustedArtefactError, digest, unpickle_model
-from factory_assets.core.fleet_scoring import ServingModel, score_fleet
+from factory_assets.core.models.artefacts import Bundle, UntrustedArtefactError, digest, unpickle_model
+from factory_assets.core.serving.fleet_scoring import ServingModel, score_fleet
 from factory_assets.storage.stored_file import StoredFile
 
 

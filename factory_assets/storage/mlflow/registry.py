@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from factory_assets.core.artefacts import digest
-from factory_assets.core.fleet_scoring import ServingModel
+from factory_assets.core.models.artefacts import digest
+from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.storage.delta.lake import PinnedTable
 from factory_assets.storage.mlflow.sqlite_store import SQLITE, make_sqlite_store
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from factory_assets.core.artefacts import digest
+from factory_assets.core.models.artefacts import digest
 from factory_assets.storage.mlflow.registry import (
     CHAMPION,
     CYCLE_TAG,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from factory_assets.core.features import numeric_values
+from factory_assets.core.models.features import numeric_values
 from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.sql import literal
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.features import hash_columns, sample_places
+from factory_assets.core.models.features import hash_columns, sample_places
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 from factory_assets.storage.sql import equals_any
 

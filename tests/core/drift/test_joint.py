@@ -8,7 +8,7 @@ from factory_assets.core.drift import build_references
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.joint import DatedRows, encode_rows, evaluate_joint
 from factory_assets.core.drift.verdicts import evaluate_drift
-from factory_assets.core.joint_plots import plot_joint
+from factory_assets.core.pictures.joint_plots import plot_joint
 
 DAYS, GAP, WINDOW = 84, 14, 7
 NAMES = ["a", "b", "c", "d"]

@@ -1,0 +1,58 @@
+"""The single predict path: evaluation, scoring and importance all call `predict_scores`."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from factory_assets.contracts.model_line import Task
+from factory_assets.core.models.features import prepare_features
+
+
+def predict_scores(
+    model: Any, frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], task: Task
+) -> np.ndarray:
+    """Scores rows: the probability of the positive class (label 1), or the predicted value.
+
+    Args:
+        model: a fitted scikit-learn model; a classifier has seen labels 0, 1 or both.
+        frame: the raw feature columns, shape (n, ...), n may be zero.
+        numeric: numeric feature names, as in the fit.
+        categorical: categorical feature names, as in the fit.
+        task: of the model.
+
+    Returns:
+        float64 of shape (n,), in the row order of `frame`.
+
+    Raises:
+        ValueError: for an absent or mistyped feature column.
+    """
+    return predict_prepared(model, prepare_features(frame, numeric, categorical), task)
+
+
+def predict_prepared(model: Any, features: pd.DataFrame, task: Task) -> np.ndarray:
+    """`predict_scores` of rows that `prepare_features` already made ready, so that many models can share one preparation."""
+    if features.empty:
+        return np.zeros(len(features), dtype=np.float64)
+    model = _past_selection(model, features)
+    if task == "regression":
+        return np.asarray(model.predict(features), dtype=np.float64).reshape(-1)
+    classes = np.asarray(model.classes_, dtype=np.float64)
+    if len(classes) == 1:  # Forests then return one column and HistGradientBoosting two: neither is asked.
+        return np.full(len(features), float(classes[0] == 1.0))
+    positive = int(np.flatnonzero(classes == 1.0)[0])
+    return np.asarray(model.predict_proba(features)[:, positive], dtype=np.float64)
+
+
+def _past_selection(model: Any, features: pd.DataFrame) -> Any:
+    """The fitted estimator itself, where all that its pipeline does before is to select the very columns that are there.
+
+    To select them again costs as much as a small model's prediction.
+    """
+    steps: Sequence[Any] = getattr(model, "steps", ())
+    if len(steps) != 2 or not isinstance(getattr(steps[0][1], "func", None), itemgetter):
+        return model
+    estimator = steps[1][1]
+    return estimator if list(getattr(estimator, "feature_names_in_", ())) == list(features.columns) else model

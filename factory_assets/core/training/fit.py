@@ -1,0 +1,238 @@
+"""From a labelled frame to a fitted, evaluated model: the cut in time, the fit, and what drift is measured against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from factory_assets.contracts.model_line import ModelLineSpec, Task
+from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
+from factory_assets.core.drift import build_reference, build_references, build_score_profile
+from factory_assets.core.metrics import evaluate_metrics
+from factory_assets.core.models.estimators import build_baseline, build_estimator, fit_pipeline, takes_sample_weight
+from factory_assets.core.models.features import feature_kinds, prepare_features
+from factory_assets.core.models.prediction import predict_scores
+from factory_assets.core.segments import ALL
+from factory_assets.core.training.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
+from factory_assets.core.training.time_split import (
+    LABEL,
+    SingleClassError,
+    TimeSplit,
+    TooFewRowsError,
+    TrainingDataError,
+    split_by_time,
+    utc_instants,
+)
+from factory_assets.core.training.weights import recency_weights
+
+__all__ = [
+    "LABEL",
+    "PREDICTION",
+    "SingleClassError",
+    "TimeSplit",
+    "TooFewRowsError",
+    "TrainedModel",
+    "TrainingDataError",
+    "feature_kinds",
+    "fill_empty_columns",
+    "fit_and_evaluate",
+    "prepare_features",
+    "split_by_time",
+]
+
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted pipeline with everything that the gate, the registry and the drift check want to know of it.
+
+    `references` holds one entry a feature and one named "label" (training rows), and one named "prediction" (holdout
+    scores: those of training rows are overconfident, and would drift at once); `profile` is the holdout by ranges of the
+    score. `holdout_scores` and `holdout_labels` are float64 of shape (n,), `exam_scores` of shape (rows of the exam,).
+    `model` is None once it travels as bytes. `search` is there when the line declares one.
+    """
+
+    model: Pipeline | None
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    evaluation: Evaluation
+    references: tuple[FeatureReference, ...]
+    profile: ScoreProfile
+    holdout_scores: np.ndarray
+    holdout_labels: np.ndarray
+    exam_scores: np.ndarray
+    search: SearchReport | None = None
+
+
+def fit_and_evaluate(
+    spec: ModelLineSpec,
+    split: TimeSplit,
+    kinds: tuple[Sequence[str], Sequence[str]] | None = None,
+    with_baseline: bool = True,
+) -> TrainedModel:
+    """Fits the line's estimator, its dummy and its baseline on the same rows, and evaluates them on the holdout.
+
+    The result depends on the rows, not on their order: they are sorted by as-of time and entity before the fit. A declared
+    search comes first, and sees the training rows alone; a declared sample weight holds for every fit, and no evaluation.
+
+    Args:
+        spec: the model line.
+        split: the rows.
+        kinds: numeric and categorical features; absent: as the training rows have them.
+        with_baseline: without it the evaluation's `baseline` is empty.
+
+    Raises:
+        ValueError: for a feature column that is absent or of a type no model takes, for a label that is not 0 or 1 in
+            a classification, for parameters that the estimator refuses, and for a sample weight that it does not take.
+    """
+    train = _in_order(split.train, spec)
+    # Where that made a copy, the rows out of order are not needed beside it.
+    split = replace(split, train=pd.DataFrame())
+    numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
+    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
+    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
+    inputs = fill_empty_columns(prepare_features(train, numeric, categorical), numeric)
+    target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
+
+    def score(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
+        return predict_scores(model, rows, numeric, categorical, spec.task) if len(rows) else np.empty(0)
+
+    seed = spec.validation.seed
+    rows = _FitRows(inputs, target, _weights(spec, train, split), utc_instants(train[spec.as_of]))
+    # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
+    del train
+    searched = _search(spec, rows, numeric, categorical)
+    params = {**spec.params, **(searched.params if searched else {})}
+    model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
+    # One call for both parts: on a few rows a pipeline's own work is nearly all of a prediction.
+    both = score(model, pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout)
+    scores = both[: len(split.holdout)]
+    # What both dummies of scikit-learn predict, the share of positives or the mean label.
+    dummy = evaluate_metrics(spec.task, labels, np.full(len(labels), target.mean()))
+    baseline = {}
+    if with_baseline:
+        linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
+        baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
+    _forget_threads(model)
+    score_reference = build_reference(PREDICTION, pd.Series(scores), holdout_days)
+    evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
+    return TrainedModel(
+        model=model,
+        numeric=tuple(numeric),
+        categorical=tuple(categorical),
+        evaluation=evaluation,
+        references=(*references, score_reference),
+        profile=build_score_profile(scores, labels),
+        holdout_scores=scores,
+        holdout_labels=labels,
+        exam_scores=both[len(split.holdout) :],
+        search=searched,
+    )
+
+
+@dataclass(frozen=True)
+class _FitRows:
+    """Training rows as a pipeline takes them, in the order of time."""
+
+    inputs: pd.DataFrame
+    target: np.ndarray
+    weights: np.ndarray | None
+    moments: np.ndarray
+
+    def take(self, positions: np.ndarray) -> "_FitRows":
+        weights = None if self.weights is None else self.weights[positions]
+        return _FitRows(self.inputs.iloc[positions], self.target[positions], weights, self.moments[positions])
+
+
+def _fit(model: Pipeline, rows: _FitRows) -> Pipeline:
+    if rows.weights is None:
+        return fit_pipeline(model, rows.inputs, rows.target)
+    if not takes_sample_weight(model):
+        name = type(model.named_steps["model"]).__name__
+        raise ValueError(f"sample_weight: {name} cannot weigh rows: leave the key out, or choose another estimator")
+    return fit_pipeline(model, rows.inputs, rows.target, model__sample_weight=rows.weights)
+
+
+def _weights(spec: ModelLineSpec, train: pd.DataFrame, split: TimeSplit) -> np.ndarray | None:
+    if spec.sample_weight is None:
+        return None
+    return recency_weights(train[spec.as_of], split.cut_utc, spec.sample_weight.half_life)
+
+
+def _search(spec: ModelLineSpec, rows: _FitRows, numeric: Sequence[str], categorical: Sequence[str]) -> SearchReport | None:
+    """The search that the line declares; each fold is fitted as the model itself is, but on its older rows alone."""
+    if spec.search is None:
+        return None
+    candidates = draw_candidates(spec.search, spec.validation.seed)
+    # Once before any trial, so that a misspelt parameter is an error of the declaration and not of a candidate.
+    build_estimator(spec.estimator, {**spec.params, **candidates[-1]}, numeric, categorical, 0)
+
+    def judge(params: Params, fold: Fold) -> float:
+        older, later = rows.take(fold[0]), rows.take(fold[1])
+        older = replace(older, inputs=fill_empty_columns(older.inputs, numeric))
+        pipeline = build_estimator(spec.estimator, {**spec.params, **params}, numeric, categorical, spec.validation.seed)
+        scores = predict_scores(_fit(pipeline, older), later.inputs, numeric, categorical, spec.task)
+        return evaluate_metrics(spec.task, later.target, scores)[spec.metric]
+
+    # A fold whose older rows are of one class teaches nothing, and some estimators refuse it.
+    folds = [
+        fold
+        for fold in cut_folds(rows.moments, spec.search.folds)
+        if spec.task == "regression" or np.ptp(rows.target[fold[0]]) > 0
+    ]
+    return search_params(candidates, folds, judge, spec.metric, spec.higher_is_better)
+
+
+def name_features(spec: ModelLineSpec, columns: Sequence[str]) -> tuple[str, ...]:
+    """The line's features: those it names, or every column that neither names the row nor is the label.
+
+    Raises:
+        ValueError: for a feature with the name that the model's own output has.
+    """
+    features = spec.features or tuple(name for name in columns if name not in (*spec.row_key, LABEL))
+    for name in sorted({PREDICTION, LABEL} & set(features)):
+        raise ValueError(f"a feature named {name!r} would be mistaken for the model's own output or label: rename it")
+    return features
+
+
+def fill_empty_columns(frame: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFrame:
+    """Zeros in the numeric columns that hold no value at all, for the fit only.
+
+    HistGradientBoosting raises on such a column ("window shape cannot be larger than input array shape"). A constant
+    column is never split on, so whatever it holds at scoring changes nothing.
+    """
+    numbers = frame if len(numeric) == frame.shape[1] else frame[list(numeric)]
+    nothing = np.isnan(numbers.to_numpy(dtype=np.float64)).all(axis=0)
+    empty = [name for name, is_empty in zip(numeric, nothing, strict=True) if is_empty]
+    return frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame
+
+
+def _in_order(train: pd.DataFrame, spec: ModelLineSpec) -> pd.DataFrame:
+    """By as-of time, then entity; rows whose times already rise need no look at the entities."""
+    moments = train[spec.as_of]
+    if moments.is_monotonic_increasing and moments.is_unique:
+        return train
+    return train.sort_values([spec.as_of, *spec.entity], kind="stable")
+
+
+def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
+    # A copy, for a view would keep the whole frame.
+    labels = frame[LABEL].to_numpy(dtype=np.float64, copy=True)
+    if task == "classification" and not np.isin(labels, (0.0, 1.0)).all():
+        raise ValueError(f"a classification label is 0 or 1, and this one holds {np.unique(labels)[:5].tolist()}")
+    return labels
+
+
+def _days(moments: pd.Series) -> np.ndarray:
+    """The UTC day of each row as a number."""
+    return utc_instants(moments).astype("datetime64[D]").astype(np.int64)
+
+
+def _forget_threads(model: Pipeline) -> None:
+    """HistGradientBoosting keeps the machine's thread count, the one thing that made equal models unequal bytes."""
+    bin_mapper = getattr(model.named_steps["model"], "_bin_mapper", None)
+    if bin_mapper is not None:
+        bin_mapper.n_threads = None

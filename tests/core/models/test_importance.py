@@ -1,0 +1,44 @@
+import math
+
+import numpy as np
+import pytest
+
+from factory_assets.core.models.importance import feature_importance
+from factory_assets.core.training.fit import fit_and_evaluate, split_by_time
+
+
+@pytest.fixture(params=["classification", "regression"])
+def trained(request, build_spec, build_frame, now):
+    kind = "Classifier" if request.param == "classification" else "Regressor"
+    spec = build_spec(estimator=f"sklearn.ensemble.HistGradientBoosting{kind}", params={"max_iter": 20})
+    frame = build_frame(task=request.param)
+    split = split_by_time(frame, "departs_utc", now - frame["departs_utc"].iloc[600], None, 100, now)
+    return request.param, fit_and_evaluate(spec, split), split
+
+
+def _importance(trained, seed=0, **changes):
+    task, model, split = trained
+    return feature_importance(
+        model.model, split.holdout, model.holdout_labels, model.numeric, model.categorical, task, seed, **changes
+    )
+
+
+def test_signal_comes_first_and_a_column_without_values_counts_nothing(trained):
+    importance = _importance(trained)
+    assert list(importance)[:2] == ["delay", "carrier"]
+    assert importance["delay"] > 0.01
+    assert importance["unknown"] == 0.0
+    assert list(importance.values()) == sorted(importance.values(), reverse=True)
+
+
+def test_the_seed_decides_the_result_and_max_rows_the_sample(trained):
+    assert _importance(trained) == _importance(trained)
+    assert _importance(trained) != _importance(trained, seed=1)
+    assert _importance(trained) != _importance(trained, max_rows=50)
+
+
+def test_no_rows_leave_it_undefined(trained):
+    task, model, split = trained
+    empty = feature_importance(model.model, split.holdout.head(0), np.array([]), model.numeric, model.categorical, task, 0)
+    assert len(empty) == 4
+    assert all(math.isnan(value) for value in empty.values())
