@@ -4,7 +4,6 @@ It imports what the function needs and nothing else: no Dagster, no MLflow, no d
 """
 
 import gc
-import mmap
 import os
 import pickle
 import queue
@@ -18,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
+
+from factory_assets.compute.mapped_table import MappedTable, map_table
 
 # What a fit has read of the rows is its own by then; the model of all rows reads all of them, and then works for long.
 _FORGET_SECONDS = 1.0
@@ -37,16 +38,14 @@ def main(descriptor: int) -> None:
         return
     # The map stays open as long as the process: a slice of the table is a view of the file.
     with Path(table_path).open("rb") as file:
-        rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    table = pa.ipc.open_file(pa.py_buffer(rows)).read_all()
-    if hasattr(mmap, "MADV_DONTNEED"):
-        threading.Thread(target=_forget, args=(rows,), daemon=True).start()
+        rows = map_table(file)
+    threading.Thread(target=_forget, args=(rows,), daemon=True).start()
     connection.send_bytes(pickle.dumps(("ready", None), 5))
     # What the imports made stays for good: the collector need not walk it after every few fits.
     gc.freeze()
     with threadpool_limits(limits=1):
         while True:
-            _answer(connection, function, table, frames.get())
+            _answer(connection, function, rows.table, frames.get())
 
 
 def _answer(connection: Connection, function: Any, table: pa.Table, frame: bytes) -> None:
@@ -59,11 +58,11 @@ def _answer(connection: Connection, function: Any, table: pa.Table, frame: bytes
         connection.send_bytes(_raised(error))
 
 
-def _forget(rows: mmap.mmap) -> None:
+def _forget(rows: MappedTable) -> None:
     """Lets go, time and again, of the memory that looking at the rows took; the next look maps them again."""
     while True:
         time.sleep(_FORGET_SECONDS)
-        rows.madvise(mmap.MADV_DONTNEED)
+        rows.forget()
 
 
 def _listen(connection: Connection, frames: "queue.SimpleQueue[bytes]") -> None:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.compute.backends import available_cores, open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
+from factory_assets.compute.mapped_table import MappedTable
 from factory_assets.compute.metered import MeteredFunction
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.fingerprint import fingerprint_runs
@@ -34,7 +35,7 @@ from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.memory import give_back_memory
-from factory_assets.storage.row_file import RowFile, write_rows
+from factory_assets.storage.row_file import write_rows
 from factory_assets.storage.tables.model_versions import LineStanding
 from factory_assets.storage.tables.training_sets import TrainingSet
 
@@ -116,7 +117,9 @@ def plan_cycle(
     return replace(plan, forget=rows.forget)
 
 
-def _read_rows(stores: LineStores, training_set: TrainingSet, requested: frozenset[str]) -> tuple[RowFile, tuple[Node, ...]]:
+def _read_rows(
+    stores: LineStores, training_set: TrainingSet, requested: frozenset[str]
+) -> tuple[MappedTable, tuple[Node, ...]]:
     """The rows laid out, in a file, and their nodes: once they are there, nothing of the rows is held."""
     read = stores.training_sets.read(training_set.table, requested)
     order, nodes = find_layout(read, stores.spec.levels)

@@ -1,30 +1,17 @@
-"""Rows in an Arrow file that is mapped: a table as any other, of which memory holds what was looked at lately."""
+"""Rows in a file without a name, which goes with the last look at it."""
 
-import mmap
 import tempfile
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+from factory_assets.compute.mapped_table import MappedTable, map_table
 
 # The rows that are in memory a second time while they are sorted: 64k of them are about 10 MB.
 _BATCH_ROWS = 65_536
 
 
-@dataclass(frozen=True)
-class RowFile:
-    """A table that lies in a file without a name; the file goes with the last look at it."""
-
-    table: pa.Table
-    _map: mmap.mmap
-
-    def forget(self) -> None:
-        """Gives the memory back that looking at the rows took; the next look reads them again."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def write_rows(table: pa.Table, order: np.ndarray | None = None) -> RowFile:
+def write_rows(table: pa.Table, order: np.ndarray | None = None) -> MappedTable:
     """Writes the rows of a table, brought into `order`, some at a time."""
     with tempfile.TemporaryFile(prefix="factory-rows-") as file:
         with pa.ipc.new_file(pa.PythonFile(file, "w"), table.schema) as writer:
@@ -34,5 +21,4 @@ def write_rows(table: pa.Table, order: np.ndarray | None = None) -> RowFile:
                 for batch in some.combine_chunks().to_batches():
                     writer.write_batch(batch)
         file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return RowFile(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
+        return map_table(file)
