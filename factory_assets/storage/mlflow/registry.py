@@ -102,8 +102,9 @@ class MlflowRegistry:
         """The run of a cycle: that of its version, else that of a process which did not come to its end, else new."""
         client = self.client()
         known = self._find_version(client, line, cycle)
-        if known is not None:
-            return known.run_id
+        return known.run_id if known is not None else self._open_run(client, line, cycle, description)
+
+    def _open_run(self, client: "MlflowClient", line: str, cycle: str, description: str) -> str:
         experiment_id, name = self._experiment(client, line), f"{line} {cycle[:8]}"
         query = f"tags.`{CYCLE_TAG}` = '{cycle}' and attributes.run_name = '{name}'"
         for run in client.search_runs([experiment_id], query, max_results=1):
@@ -124,7 +125,7 @@ class MlflowRegistry:
         known = self._find_version(client, record.line, record.cycle)
         if known is not None:
             return known
-        run_id = self.open_run(record.line, record.cycle, record.description)
+        run_id = self._open_run(client, record.line, record.cycle, record.description)
         with mlflow.start_run(run_id=run_id):
             source = self._log_model(record)
             client.log_batch(

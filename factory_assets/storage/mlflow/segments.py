@@ -62,7 +62,7 @@ class MlflowSegments:
     registry: MlflowRegistry
     line: str
 
-    def open_runs(self, cycle: str, description: str) -> "SegmentRuns":
+    def open_runs(self, cycle: str, description: str) -> SegmentRuns:
         """The runs of a cycle's segments, with those that an earlier process left for the same cycle."""
         client, parent = self.registry.client(), self.registry.open_run(self.line, cycle, description)
         runs = SegmentRuns(parent, cycle, client.get_run(parent).info.experiment_id, {})
@@ -74,13 +74,13 @@ class MlflowSegments:
                 client.set_terminated(run.info.run_id, "KILLED")
         return runs
 
-    def log_run(self, runs: "SegmentRuns", record: SegmentRecord) -> None:
+    def log_run(self, runs: SegmentRuns, record: SegmentRecord) -> None:
         """A run for one trained segment, unless it has one."""
         if record.segment not in runs.ids:
             runs.ids[record.segment] = self._log_run(self.registry.client(), runs, record)
 
     def log(
-        self, fleet: RegisteredVersion, runs: "SegmentRuns", records: Sequence[SegmentRecord], amended: Collection[str]
+        self, fleet: RegisteredVersion, runs: SegmentRuns, records: Sequence[SegmentRecord], amended: Collection[str]
     ) -> None:
         """A registered version for each promoted record, and the run of each record in line with it.
 
@@ -148,7 +148,7 @@ class MlflowSegments:
             if not token:
                 return found
 
-    def _log_run(self, client: "MlflowClient", runs: "SegmentRuns", record: SegmentRecord) -> str:
+    def _log_run(self, client: "MlflowClient", runs: SegmentRuns, record: SegmentRecord) -> str:
         from mlflow.entities import Metric, Param
 
         tags = {
