@@ -107,16 +107,15 @@ class Demo:
         waiting_since = time.monotonic()
         announced: set[str] = set()
         while True:
-            for failure in [text for line in self.lines for text in self.failed_attempts(line)]:
-                if failure not in announced:
-                    self.report(failure)
-                announced.add(failure)
             pending = [line.name for line in self.lines if self.is_pending(line)]
+            news = [f"{line}: a check failed, the sensor of the daemon is to start a retrain" for line in pending]
+            news += [failure for line in self.lines for failure in self.failed_attempts(line)]
+            for text in news:
+                if text not in announced:
+                    self.report(text)
+            announced |= set(news)
             if not pending:
                 return
-            for line in set(pending) - announced:
-                self.report(f"{line}: a check failed, the sensor of the daemon is to start a retrain")
-            announced |= set(pending)
             if time.monotonic() - waiting_since > _SETTLE_TIMEOUT_SECONDS:
                 raise DemoFailedError(
                     f"no retrain of {', '.join(pending)} came through in {_SETTLE_TIMEOUT_SECONDS} s: see "
