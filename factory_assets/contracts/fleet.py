@@ -37,8 +37,9 @@ class NodeDecision:
 class FleetReport:
     """A whole fleet on its exam: with its hierarchy (`value`) beside its global model alone, on the same rows.
 
-    `by_depth` has the metric with all levels down to each one, from the segments (all levels) to the global model alone;
-    `deepest_level` is the depth that serves, 0 for the segments.
+    Both are NaN without rows, or where the metric is undefined on them. `deepest_level` is the depth that serves, 0 for
+    the segments. `objections` say why the fleet does not go down to each level below its global model, in half a sentence,
+    empty for one to which it may.
     """
 
     metric: str
@@ -46,4 +47,4 @@ class FleetReport:
     value: float
     global_value: float
     deepest_level: int
-    by_depth: tuple[float, ...]
+    objections: tuple[str, ...]

@@ -4,6 +4,7 @@ They are scikit-learn's, which a test holds them to, without its checks of the i
 of a small model 8.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -78,6 +79,11 @@ def higher_is_better(metric: str) -> bool:
         KeyError: for a name outside `contracts.model_line.METRICS`.
     """
     return METRICS[metric][1]
+
+
+def unless_nan(value: float | None) -> float | None:
+    """The value where there is one, for those who read tables and pages: NaN means nothing there, and Dagster shows none."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _has_both_classes(labels: np.ndarray) -> bool:

@@ -54,7 +54,7 @@ def test_the_gate_says_which_level_serves_each_segment(trained) -> None:
     kept_back = {key for key, row in rows.items() if row["outcome"] == "fitted" and not row["serves"]}
     assert kept_back
     for key in kept_back:
-        assert rows[key]["reason"].startswith(("Served by its parent: ", "Not promoted: "))
+        assert rows[key]["reason"].startswith(("Left to its parent: ", "Not promoted: "))
         assert not rows[key]["promoted"]
 
 

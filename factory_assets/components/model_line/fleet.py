@@ -21,6 +21,7 @@ from factory_assets.components.naming import (
     segments_key,
 )
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.core.metrics import unless_nan
 from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import LakeResource, MlflowResource
 
@@ -168,8 +169,8 @@ def describe_fleet(outcome: TrainingOutcome) -> dict[str, Any]:
         "segments_fitted": cycle.fitted,
         "segments_failed": len(failed),
         "segments_promoted": sum(bool(row["promoted"]) for row in rows),
-        f"fleet_{cycle.metric}": cycle.fleet_value,
-        f"global_{cycle.metric}": cycle.global_value,
+        f"fleet_{cycle.metric}": unless_nan(cycle.fleet_value),
+        f"global_{cycle.metric}": unless_nan(cycle.global_value),
         "exam_rows": cycle.exam_rows,
         FAILING_SEGMENTS_METADATA: dg.MetadataValue.json([row["segment"] for row in failed]),
         "segments": dg.MetadataValue.table(

@@ -31,6 +31,7 @@ from factory_assets.core.training.time_split import EXAM, HOLDOUT
 
 # A t-test of fewer pairs says nothing worth acting on.
 LEAST_ROWS = 8
+_NO_GLOBAL_MODEL = "the global model does not serve, and no fleet does without it to be compared with"
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,18 @@ class FleetGate:
 
     def examine(self) -> tuple[dict[str, NodeDecision], FleetReport | None]:
         """The decisions on all nodes, parents first, and the report of the examination, if there was one."""
-        served = dict(enumerate(self._served))
-        report = None if self._deepest is not None else _examine(self._spec, served, self._rows)
-        floor = report.deepest_level if report is not None else self._deepest or 0
         decided = [node for node in self._nodes.values() if node.segment in self._decisions]
+        global_serves = any(node.parent is None and self._decisions[node.segment].serves for node in decided)
+        served = dict(enumerate(self._served))
+        report = None if self._deepest is not None else _examine(self._spec, served, self._rows, global_serves)
+        floor = report.deepest_level if report is not None else self._deepest or 0
+        if report is not None:
+            objections = report.objections
+        else:
+            stands = f"since the last exam of the whole fleet nothing finer than {_describe_level(self._spec, floor)} serves"
+            objections = (stands if global_serves else _NO_GLOBAL_MODEL,) * floor
         return {
-            node.segment: _step_back(self._decisions[node.segment], floor, report)
+            node.segment: _step_back(self._decisions[node.segment], objections[node.level], global_serves)
             if node.level < floor
             else self._decisions[node.segment]
             for node in sorted(decided, key=lambda node: -node.level)
@@ -190,7 +197,7 @@ def _decide_node(
     else:
         objection = compare_with_parent(spec, labels, own.scores[: len(judged)], above, rows.days[judged])
     if objection:
-        reason = f"Served by its parent: {objection}."
+        reason = f"Left to its parent: {objection}."
         return _decision(node, result, own, promote=False, serves=False, reason=reason, parent_value=parent_value), None
     promote = own.is_challenger
     reason = own.gate.reason if own.gate is not None else own.objection
@@ -201,7 +208,8 @@ def _decide_node(
 def _choose_own(spec: ModelLineSpec, result: SegmentResult) -> _Candidate:
     """The node's challenger if it passes the gate, else its reigning model, else nothing."""
     if result.trained is None or result.outcome != "fitted":
-        reason = result.reason or "No model of its own."
+        standing = "Not trained again: what it learns from is the same." if result.reigning_scores is not None else ""
+        reason = result.reason or standing or "No model of its own."
         return _Candidate(None, result.reigning_scores, is_challenger=False, objection=reason)
     gate = decide_promotion(spec, result.trained.evaluation, result.reigning)
     if gate.promote:
@@ -210,16 +218,21 @@ def _choose_own(spec: ModelLineSpec, result: SegmentResult) -> _Candidate:
 
 
 def compare_with_parent(
-    spec: ModelLineSpec, labels: np.ndarray, own: np.ndarray, parent: np.ndarray, days: np.ndarray
+    spec: ModelLineSpec,
+    labels: np.ndarray,
+    own: np.ndarray,
+    parent: np.ndarray,
+    days: np.ndarray,
+    called: str = "the parent",
 ) -> str:
-    """Why the parent goes on serving, as half a sentence; empty when the node's own model is better beyond doubt."""
+    """Why the parent, called so, goes on serving, as half a sentence; empty when `own` is better beyond doubt."""
     gains = evaluate_row_losses(spec.metric, labels, parent) - evaluate_row_losses(spec.metric, labels, own)
     gain, doubt = estimate_gain(gains, days)
     if gain <= 0:
-        return f"on {len(gains)} later rows the parent's error is smaller by {-gain:.4g} a row"
+        return f"on {len(gains):,} later rows the error of {called} is smaller by {-gain:.4g} a row"
     if doubt > 1 - spec.segments.confidence:
         return (
-            f"a gain of {gain:.4g} a row over the parent on {len(gains)} later rows may be chance"
+            f"a gain of {gain:.4g} a row over {called} on {len(gains):,} later rows may be chance"
             f" (p = {doubt:.2f}, segments.confidence is {spec.segments.confidence:g})"
         )
     return ""
@@ -247,30 +260,51 @@ def estimate_gain(gains: np.ndarray, days: np.ndarray) -> tuple[float, float]:
     return gain, float(stats.t.sf(gain / error, clusters - 1))
 
 
-def _examine(spec: ModelLineSpec, served: Mapping[int, np.ndarray], rows: LaterRows) -> FleetReport:
+def _examine(spec: ModelLineSpec, served: Mapping[int, np.ndarray], rows: LaterRows, global_serves: bool) -> FleetReport:
     """The whole fleet on rows that no choice has seen, at every depth."""
     top = len(spec.levels) - 1
-    examined = np.flatnonzero(rows.parts == EXAM)
-    # Where the global model has no score there is nothing to compare with.
-    examined = examined[np.isfinite(served[top][examined])]
+    # Where the global model does not serve there is nothing to compare with.
+    examined = np.flatnonzero(rows.parts == EXAM) if global_serves else np.empty(0, dtype=np.intp)
     labels, days = rows.labels[examined], rows.days[examined]
-    scores = {level: served[level][examined] for level in range(top + 1)}
-    values = {level: evaluate_metric(spec.metric, labels, scores[level]) for level in scores}
-    best = top
-    for level in range(top - 1, -1, -1):
-        better = values[level] > values[best] if spec.higher_is_better else values[level] < values[best]
-        if better and not compare_with_parent(spec, labels, scores[level], scores[top], days):
-            best = level
-    return FleetReport(spec.metric, len(examined), values[best], values[top], best, tuple(values[k] for k in sorted(values)))
+    scores = [served[level][examined] for level in range(top + 1)]
+    best, objections = top, [_NO_GLOBAL_MODEL] * top
+    if global_serves:
+        for level in range(top - 1, -1, -1):
+            objections[level] = _object_to_depth(spec, labels, days, scores, level, best)
+            best = best if objections[level] else level
+    value, global_value = (evaluate_metric(spec.metric, labels, scores[level]) for level in (best, top))
+    return FleetReport(spec.metric, len(examined), value, global_value, best, tuple(objections))
 
 
-def _step_back(decision: NodeDecision, floor: int, report: FleetReport | None) -> NodeDecision:
-    """A node below the depth that serves best: its parent serves, however good it looked by itself."""
+def _object_to_depth(
+    spec: ModelLineSpec, labels: np.ndarray, days: np.ndarray, scores: Sequence[np.ndarray], level: int, best: int
+) -> str:
+    """Why the fleet does not go down to a level, as half a sentence; empty when it is better than down to `best`."""
+    if not len(labels):
+        return "the fleet cannot be examined, as no row of its exam has a label yet"
+    value, shallower = (evaluate_metric(spec.metric, labels, scores[depth]) for depth in (level, best))
+    if not np.isfinite(value):
+        return f"the fleet cannot be examined, as {spec.metric} is undefined on the {len(labels):,} rows of its exam"
+    exam = f"on {len(labels):,} rows of the exam the fleet"
+    if value <= shallower if spec.higher_is_better else value >= shallower:
+        return (
+            f"{exam} is no better with models as fine as this ({spec.metric} {value:.4f}) than with nothing finer than"
+            f" {_describe_level(spec, best)} ({shallower:.4f})"
+        )
+    doubt = compare_with_parent(spec, labels, scores[level], scores[-1], days, "the global model alone")
+    return f"{exam} has {spec.metric} {value:.4f} with models as fine as this, but {doubt}" if doubt else ""
+
+
+def _describe_level(spec: ModelLineSpec, level: int) -> str:
+    columns = spec.levels[level]
+    return f"a model for each {', '.join(columns)}" if columns else "the global model"
+
+
+def _step_back(decision: NodeDecision, objection: str, global_serves: bool) -> NodeDecision:
+    """A node below the depth that serves best: its parent serves, if any does, however good it looked by itself."""
     if not decision.serves:
         return decision
-    evidence = "" if report is None else f" ({report.metric} {report.value:.4f} on {report.rows:,} rows of the exam)"
-    reason = f"Served by its parent: the fleet as a whole is better without models below level {floor}{evidence}."
-    return decision.stand_back(reason)
+    return decision.stand_back(f"{'Left to its parent' if global_serves else 'Not served'}: {objection}.")
 
 
 def _decision(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from factory_assets.core.metrics import unless_nan
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 
 TRAINING_CYCLES = TableSpec(
@@ -41,7 +42,8 @@ class TrainingCycle:
 
     `sequence` is that of its decisions, which it is recorded before: a cycle whose decisions are not there was cut off.
     `fleet_value` and `global_value` are the line's metric on the exam; None for a line of one model, and for a cycle of
-    some segments only, whose fleet keeps the last `deepest_level`.
+    some segments only, whose fleet keeps the last `deepest_level`. Of an exam that tells nothing they are NaN, null in the
+    table.
     """
 
     line: str
@@ -81,6 +83,7 @@ class TrainingCycles:
     def record(self, cycle: TrainingCycle) -> None:
         """Writes one cycle; the same inputs again replace it."""
         row = {name: getattr(cycle, name) for name in TRAINING_CYCLES.schema.names}
+        row |= {name: unless_nan(row[name]) for name in ("fleet_value", "global_value")}
         self.lake.upsert(TRAINING_CYCLES, pa.Table.from_pylist([row], schema=TRAINING_CYCLES.schema))
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,7 +115,116 @@ def test_below_the_depth_that_serves_best_nothing_serves():
     decisions, report = decide_fleet(spec_of(), nodes, results, rows, frozenset(), 1)
     assert report is None
     assert {segment for segment, decision in decisions.items() if decision.serves} == {"all"}
-    assert any("better without models below level 1" in decision.reason for decision in decisions.values())
+    told = {decision.reason for segment, decision in decisions.items() if results[segment].trained and segment != "all"}
+    assert "Left to its parent: since the last exam of the whole fleet nothing finer than the global model serves." in told
+
+
+def as_parent(fleet):
+    """The same fleet with a level between, whose one node is like the model of all rows."""
+    nodes, results, rows, *_ = fleet
+    total = len(rows.labels)
+    between = replace(results["all"], segment="m")
+    below = [replace(node, parent="m") for node in nodes if node.segment != "all"]
+    return [Node("all", 2, 0, total, None), Node("m", 1, 0, total, "all"), *below], {**results, "m": between}, rows
+
+
+def reasons_of(nodes, results, rows, spec, deepest=None, serving=frozenset()):
+    decisions, report = decide_fleet(spec, nodes, results, rows, serving, deepest)
+    return {segment: decision.reason for segment, decision in decisions.items()}, decisions, report
+
+
+def losing_to_the_dummy(result):
+    evaluation = result.trained.evaluation
+    return replace(result, trained=replace(result.trained, evaluation=replace(evaluation, dummy=evaluation.scores)))
+
+
+def test_without_a_global_model_nothing_serves_and_every_reason_says_so():
+    nodes, results, rows, *_ = build_fleet(gain=1.0, seed=0, rows_a_day=20)
+    results["all"] = losing_to_the_dummy(results["all"])
+    reasons, decisions, report = reasons_of(nodes, results, rows, spec_of())
+    assert not any(decision.serves or decision.promote for decision in decisions.values())
+    assert "does not beat the dummy model's" in reasons.pop("all")
+    told = "Not served: the global model does not serve, and no fleet does without it to be compared with."
+    assert set(reasons.values()) == {told}
+    assert (report.rows, report.deepest_level) == (0, 1)
+    some = {"all": SegmentResult("all", "scored"), "s0": results["s0"]}
+    assert reasons_of(nodes, some, rows, spec_of(), deepest=1)[0]["s0"] == told
+
+
+def test_an_exam_without_rows_is_told_as_such():
+    nodes, results, rows, *_ = build_fleet(gain=1.0, seed=0, rows_a_day=20)
+    judged = {
+        segment: replace(
+            result, scores=result.scores[: int((rows.parts == HOLDOUT).sum() * len(result.scores) // len(rows.parts))]
+        )
+        for segment, result in results.items()
+    }
+    early = LaterRows(rows.labels, np.where(rows.parts == EXAM, 0, rows.parts), rows.days)
+    reasons, decisions, report = reasons_of(nodes, judged, early, spec_of())
+    assert [segment for segment, decision in decisions.items() if decision.serves] == ["all"]
+    assert "Left to its parent: the fleet cannot be examined, as no row of its exam has a label yet." in reasons.values()
+    assert report.rows == 0
+
+
+def test_an_exam_of_one_class_is_told_as_such():
+    nodes, results, rows, *_ = build_fleet(gain=1.0, seed=0, metric="roc_auc", rows_a_day=20)
+    labels = np.where(rows.parts == EXAM, 0.0, rows.labels)
+    reasons, _, report = reasons_of(nodes, results, LaterRows(labels, rows.parts, rows.days), spec_of(metric="roc_auc"))
+    told = f"the fleet cannot be examined, as roc_auc is undefined on the {report.rows:,} rows of its exam."
+    assert report.rows == (rows.parts == EXAM).sum()
+    assert f"Left to its parent: {told}" in reasons.values()
+
+
+def turned_on_the_exam(fleet, closer):
+    """Segments' models that win on the holdout, and whose distance from the label is `closer` times the global one's."""
+    nodes, results, rows, _, top = fleet
+    for node in nodes[1:]:
+        exam = rows.of(node, EXAM)
+        own = rows.labels[exam] + closer(len(exam)) * (top[exam] - rows.labels[exam])
+        scores = results[node.segment].scores
+        results[node.segment] = replace(results[node.segment], scores=np.append(scores[: len(scores) - len(exam)], own))
+    return nodes, results, rows
+
+
+def test_a_fleet_that_is_worse_on_its_exam_is_told_both_values():
+    fleet = turned_on_the_exam(build_fleet(gain=1.0, seed=0, rows_a_day=20), lambda rows: 1.5)
+    reasons, _, report = reasons_of(*fleet, spec_of())
+    end = f"with nothing finer than the global model ({report.global_value:.4f})."
+    start = (
+        f"Left to its parent: on {report.rows:,} rows of the exam the fleet is no better with models as fine as this (brier "
+    )
+    assert any(reason.startswith(start) and reason.endswith(end) for reason in reasons.values())
+
+
+def test_a_gain_on_the_exam_that_may_be_chance_is_told_with_its_doubt():
+    nodes, results, rows = turned_on_the_exam(build_fleet(gain=1.0, seed=0, rows_a_day=20), lambda rows: 0.9)
+    one_day = LaterRows(rows.labels, rows.parts, np.where(rows.parts == EXAM, DAYS, rows.days))
+    reasons, *_ = reasons_of(nodes, results, one_day, spec_of())
+    end = "over the global model alone on 1,440 later rows may be chance (p = 1.00, segments.confidence is 0.9)."
+    start = "Left to its parent: on 1,440 rows of the exam the fleet has brier "
+    assert any(reason.startswith(start) and reason.endswith(end) for reason in reasons.values())
+
+
+def test_the_level_that_serves_is_named_by_its_columns():
+    spec = ModelLineSpec.model_validate(
+        {
+            **spec_of().model_dump(mode="json", exclude_unset=True),
+            "segment_by": ["carrier", "flight"],
+            "parents": [["carrier"]],
+        }
+    )
+    nodes, results, rows = as_parent(build_fleet(gain=1.0, seed=0, rows_a_day=20))
+    reasons, *_ = reasons_of(nodes, results, rows, spec, deepest=1, serving=frozenset({"all", "m"}))
+    stands = "since the last exam of the whole fleet nothing finer than a model for each carrier serves."
+    assert f"Left to its parent: {stands}" in reasons.values()
+
+
+def test_a_model_that_needed_no_training_and_serves_again_is_told_so():
+    nodes, results, rows, *_ = build_fleet(gain=1.0, seed=0, rows_a_day=20)
+    results["s0"] = SegmentResult("s0", "scored", reigning_scores=results["s0"].scores)
+    reasons, decisions, _ = reasons_of(nodes, results, rows, spec_of())
+    assert (decisions["s0"].serves, decisions["s0"].promote) == (True, False)
+    assert reasons["s0"] == "Not trained again: what it learns from is the same."
 
 
 def test_too_few_later_rows_leave_what_served_and_promote_nothing():
@@ -156,4 +267,4 @@ def test_rows_of_one_day_count_as_one():
 def test_a_worse_model_is_told_by_how_much():
     labels, days = np.array([0.0, 1.0] * 10), np.arange(20)
     said = compare_with_parent(spec_of(), labels, np.full(20, 0.5), np.where(labels > 0, 0.9, 0.1), days)
-    assert said == "on 20 later rows the parent's error is smaller by 0.24 a row"
+    assert said == "on 20 later rows the error of the parent is smaller by 0.24 a row"
