@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from factory_assets.contracts.fleet import NodeDecision
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import Evaluation
+from factory_assets.core.segments import ALL
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion, ModelVersions
+from factory_assets.storage.tables.model_versions import ModelVersions
 from factory_assets.storage.tables.predictions import Provenance
 
 TRAINED = datetime(2013, 5, 1, 14, tzinfo=UTC)
@@ -18,7 +20,7 @@ _EVALUATION = Evaluation("roc_auc", 500, {"roc_auc": 0.7}, {"roc_auc": 0.5}, {"r
 def build_version(line: str, version: int) -> ModelVersion:
     return ModelVersion(
         line=line,
-        segment=ONLY_SEGMENT,
+        segment=ALL,
         version=version,
         cycle=f"cycle-{version}",
         trained_at_utc=TRAINED,
@@ -51,7 +53,7 @@ def decide(versions: ModelVersions, version: ModelVersion, promote: bool, now: d
     versions.decide(before, version.version, [(decision, version.cycle)], now, "run")
 
 
-def promote(lake: Lake, line: str, version: int, now: datetime = TRAINED, segment: str = ONLY_SEGMENT) -> ModelVersion:
+def promote(lake: Lake, line: str, version: int, now: datetime = TRAINED, segment: str = ALL) -> ModelVersion:
     """Records a version and makes it champion."""
     versions = ModelVersions(lake)
     recorded = replace(build_version(line, version), trained_at_utc=now, segment=segment)
@@ -62,7 +64,7 @@ def promote(lake: Lake, line: str, version: int, now: datetime = TRAINED, segmen
 
 def credit(rows: int, version: int, now: datetime, feature_set_version: int) -> Provenance:
     """Rows that were all scored by one version of the model of all rows."""
-    segment = pa.repeat(pa.scalar(ONLY_SEGMENT), rows)
+    segment = pa.repeat(pa.scalar(ALL), rows)
     return Provenance(
         segment=segment,
         model_segment=segment,

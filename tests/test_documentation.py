@@ -26,6 +26,7 @@ from factory_assets.contracts.declarations import read_declaration
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.paybacks import Gain, Payback, Replacement
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
@@ -50,7 +51,7 @@ from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from factory_assets.storage.tables.feature_hashes import FEATURE_HASHES
 from factory_assets.storage.tables.incidents import INCIDENTS
 from factory_assets.storage.tables.ingested_files import INGESTED_FILES
-from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersion, ModelVersions
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, ModelVersions
 from factory_assets.storage.tables.paybacks import PAYBACKS, Paybacks
 from factory_assets.storage.tables.retrain_ledger import RETRAIN_LEDGER, RetrainLedger
 from factory_assets.storage.tables.training_cycles import TRAINING_CYCLES

@@ -18,6 +18,7 @@ from factory_assets.compute.chunks import Lost, plan_chunks
 from factory_assets.compute.mapped_table import MappedTable
 from factory_assets.compute.metered import MeteredFunction
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.model_versions import LineStanding
 from factory_assets.core.fingerprint import fingerprint_runs
 from factory_assets.core.segments import ALL, Node, find_layout
 from factory_assets.core.serving.hierarchy import LaterRows
@@ -36,7 +37,6 @@ from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.memory import give_back_memory
 from factory_assets.storage.row_file import write_rows
-from factory_assets.storage.tables.model_versions import LineStanding
 from factory_assets.storage.tables.training_sets import TrainingSet
 
 # Raised when the meaning of a training changes, so that an unchanged line is trained again.

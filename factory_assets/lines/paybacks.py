@@ -12,6 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec, Task
+from factory_assets.contracts.model_versions import Champion
 from factory_assets.contracts.paybacks import Gain, Payback, Replacement
 from factory_assets.core.models.artefacts import UntrustedArtefactError, unpickle_model
 from factory_assets.core.models.features import prepare_features
@@ -22,8 +23,8 @@ from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.delta.lake import Lake, PinnedTable
 from factory_assets.storage.tables.labelled_rows import DAY, LABEL
-from factory_assets.storage.tables.model_versions import Champion, ModelVersions, RecordedModel
 from factory_assets.storage.tables.paybacks import Paybacks
+from factory_assets.storage.tables.promotion_history import PromotionHistory, RecordedModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PaybackOutcome:
 def find_unjudged(lake: Lake, spec: ModelLineSpec) -> list[Replacement]:
     """The promotions of a line that replaced a model and were not judged yet, oldest first."""
     judged = {(row["segment"], row["version"]) for row in Paybacks(lake).of_line(spec.name)}
-    replacements = find_replacements(ModelVersions(lake).decisions(spec.name), spec.levels)
+    replacements = find_replacements(PromotionHistory(lake).decisions(spec.name), spec.levels)
     return [found for found in replacements if (found.segment, found.version) not in judged]
 
 
@@ -69,7 +70,7 @@ def _judge(
 ) -> list[Payback]:
     spec = stores.spec
     pairs = [pair for found in due for pair in _pairs(found)]
-    recorded = stores.versions.recorded(spec.name, pairs)
+    recorded = PromotionHistory(stores.lake).recorded(spec.name, pairs)
     reads = {name for known in recorded.values() for name in (*known.model.numeric, *known.model.categorical)}
     present = [name for name in tables[0].columns if name in reads]
     rows = stores.labelled_rows.read(tables, present, min(found.promoted_at_utc for found in due), now)

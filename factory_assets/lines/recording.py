@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from factory_assets.contracts.fleet import FleetReport, NodeDecision
+from factory_assets.contracts.model_versions import LineStanding, ModelVersion
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.core.models.artefacts import AnyModel, stream_bundle
 from factory_assets.core.segments import ALL
@@ -34,7 +35,6 @@ from factory_assets.storage.git import read_git_commit
 from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
 from factory_assets.storage.mlflow.segments import MlflowSegments
 from factory_assets.storage.tables.drift_samples import TrainingSample
-from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
 from factory_assets.storage.tables.training_cycles import TrainingCycle
 from factory_assets.storage.tables.training_sets import TrainingSet
 

@@ -9,6 +9,7 @@ import pandas as pd
 from factory_assets.contracts.reports import FeatureDrift
 from factory_assets.core.drift.verdicts import describe_segment, evaluate_drift
 from factory_assets.core.pictures.report_page import ReportContent, build_report
+from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import sharing_checks, whole_days
 from factory_assets.lines.judging.serving import list_serving, window_of_features
 from factory_assets.lines.stores import LineStores
@@ -16,7 +17,7 @@ from factory_assets.storage.tables.check_results import CHECK_RESULTS
 from factory_assets.storage.tables.drift_references import PREDICTION
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from factory_assets.storage.tables.drift_windows import compare_window
-from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, ONLY_SEGMENT
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS
 
 _DAYS = timedelta(days=90)
 _QUALITY = "quality"
@@ -64,8 +65,8 @@ def _read_distributions(stores: LineStores, now: datetime) -> dict[str, tuple[Fe
     window = window_of_features(stores, table, features, whole_days(spec.drift.window, now))
     comparisons = compare_window(stores.lake, spec.name, window, serving)
     report, judged = evaluate_drift(comparisons, spec.drift, {}, sharing_checks(spec))
-    below = [segment for segment in report.segments if segment.segment != ONLY_SEGMENT and segment.judged]
-    shown = [*(segment for segment in report.segments if segment.segment == ONLY_SEGMENT), *below[:_MOST_SEGMENTS]]
+    below = [segment for segment in report.segments if segment.segment != ALL and segment.judged]
+    shown = [*(segment for segment in report.segments if segment.segment == ALL), *below[:_MOST_SEGMENTS]]
     return {segment.segment: describe_segment(comparisons, judged, segment, spec.drift) for segment in shown}
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import Task
+from factory_assets.contracts.model_versions import Champion, LineStanding, ModelVersion
 from factory_assets.core.models.artefacts import AnyModel, Bundle, CorruptArtefactError, unpickle_model
 from factory_assets.core.models.prediction import predict_scores
 from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError, ArtefactStore
-from factory_assets.storage.tables.model_versions import Champion, LineStanding, ModelVersion
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from factory_assets.contracts.model_versions import LineStanding, ModelVersion
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.core.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
@@ -19,7 +20,6 @@ from factory_assets.lines.segment_entries import open_entries
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.tables.model_versions import LineStanding, ModelVersion
 from factory_assets.storage.tables.training_cycles import TrainingCycle
 from factory_assets.storage.tables.training_sets import TrainingSet
 

@@ -27,6 +27,7 @@ from factory_assets.lines.retrain_situation import read_due
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.training import train_line
 from factory_assets.storage.delta.lake import TableSpec
+from factory_assets.storage.tables.model_versions import PROMOTIONS
 from tests.lines.conftest import SPEC, START, change_labels, write_things
 from tests.lines.fleet_fixture import fleet_spec, write_fleet
 
@@ -129,7 +130,7 @@ def test_a_training_is_the_one_that_production_does(stores) -> None:
         arrivals.until(moment)
         stores.training_sets.build(moment.now)
         train_line(stores, moment.now, "run")
-    rows = stores.versions.promotions("delay")
+    rows = stores.lake.rows(PROMOTIONS)
     assert [retrain.reason for retrain in replay.retrains] == [row["reason"] for row in rows]
     champion, mine = stores.versions.champion("delay"), replay.reign.champion
     assert mine.trained.evaluation == champion.evaluation

@@ -65,7 +65,7 @@ def test_the_same_cycle_again_fits_nothing_and_registers_nothing(stores) -> None
     assert again.version == first.version
     assert again.decision == first.decision
     assert len(stores.registry.client().search_model_versions("name = 'delay'")) == 1
-    assert len(stores.versions.promotions("delay")) == 1
+    assert len(stores.lake.rows(PROMOTIONS)) == 1
 
 
 def test_killed_after_mlflow_the_cycle_keeps_its_version(stores) -> None:

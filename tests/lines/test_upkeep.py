@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.paybacks import Payback, Replacement
 from factory_assets.core.retraining.paybacks import leave_undecided
+from factory_assets.core.segments import ALL
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.dbt.time_travel import Pin
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
 from factory_assets.storage.tables.publishes import Publishes
 from tests.aged_tables import age_table
 from tests.lines.conftest import NOW, SPEC, write_things
@@ -22,7 +23,7 @@ from tests.recorded import build_version, decide
 SHORT = MaintenanceSpec(retention="1h", compact_from=2)
 
 
-def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) -> ModelVersion:
+def train_on_new_things(stores: Any, cycle: int, segment: str = ALL) -> ModelVersion:
     """One more version of each input, and a promoted model that is recorded as learnt from them."""
     write_things(stores.lake, shift=cycle * 0.5)
     now = NOW + timedelta(days=cycle)
@@ -43,7 +44,7 @@ def train_on_new_things(stores: Any, cycle: int, segment: str = ONLY_SEGMENT) ->
 def three_cycles(stores: Any) -> tuple[Any, list[ModelVersion]]:
     """A line of three promoted versions, and inputs that went on after the last."""
     versions = [train_on_new_things(stores, cycle) for cycle in range(3)]
-    told = Replacement(ONLY_SEGMENT, 2, ONLY_SEGMENT, 1, NOW)
+    told = Replacement(ALL, 2, ALL, 1, NOW)
     stores.paybacks.record(SPEC.name, [Payback(told, NOW, leave_undecided("roc_auc", 0, "Undecided."), NOW)])
     write_things(stores.lake, shift=9)
     stores.training_sets.build(NOW + timedelta(days=9))

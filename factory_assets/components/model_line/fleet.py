@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 
 from factory_assets.components.metering import metered
-from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.naming import (
     CAUSE_TAG,
     FAILING_SEGMENTS_METADATA,
@@ -23,7 +22,8 @@ from factory_assets.components.naming import (
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.metrics import unless_nan
 from factory_assets.lines.training import TrainingOutcome
-from factory_assets.resources import LakeResource, MlflowResource
+from factory_assets.resources import LakeResource
+from factory_assets.storage.tables.promotion_history import PromotionHistory
 
 # What is shown of a fleet in one table; all of it lies in `ops/promotions`.
 _MOST_LISTED = 50
@@ -43,12 +43,8 @@ def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition
 
     @dg.asset_check(asset=key.asset_key, name=key.name, description="The last training of every segment succeeded.")
     @metered("check", f"{key.asset_key.to_user_string()}:{key.name}", spec.name)
-    def check(
-        context: dg.AssetCheckExecutionContext,
-        lake: LakeResource,
-        mlflow: MlflowResource,
-    ) -> dg.AssetCheckResult:
-        failed = open_stores(spec, lake, mlflow).versions.failed_segments(spec.name)
+    def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
+        failed = PromotionHistory(lake.open()).failed_segments(spec.name)
         named = ", ".join(list(failed)[:3]) + (", …" if len(failed) > 3 else "")
         summary = f"{len(failed)} segments failed: {named}" if failed else "No segment failed."
         reasons = [dg.TableRecord({"segment": segment, "reason": reason}) for segment, reason in failed.items()]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from factory_assets.contracts.fleet import NodeDecision
+from factory_assets.contracts.model_versions import Champion, LineStanding, SegmentStanding
 from factory_assets.core.models.artefacts import AnyModel, unpack_payload, unpickle_model
 from factory_assets.core.segments import ALL
 from factory_assets.core.training.fit import TrainedModel
@@ -13,7 +14,7 @@ from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.recording import list_changes
 from factory_assets.storage.artefact_store import ArtefactMissingError
-from factory_assets.storage.tables.model_versions import Champion, LineStanding, SegmentStanding, decision_row
+from factory_assets.storage.tables.model_versions import decision_row
 
 
 @dataclass

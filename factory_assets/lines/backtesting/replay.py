@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from factory_assets.contracts.backtest import ReplayedRetrain
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
+from factory_assets.contracts.model_versions import LineStanding
 from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck, RetrainRequest, RunFact
 from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.retraining import LedgerBook, Situation, decide_retraining
@@ -22,7 +23,6 @@ from factory_assets.lines.backtesting.trainings import ReplayedCycle, Trainings
 from factory_assets.lines.backtesting.verdicts import Judge
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.retrain_situation import NewestInstant, apply_strategy, find_due
-from factory_assets.storage.tables.model_versions import LineStanding
 
 # As many verdicts of one check are looked back over as the sensor looks back over, for each state of the data.
 _VERDICTS_A_STATE = 30

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.model_versions import LineStanding
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.retraining import Outcome
 from factory_assets.core.backtesting.moments import Moment
@@ -21,7 +22,6 @@ from factory_assets.lines.fitting import Fits, Plan, fingerprint_declaration, fi
 from factory_assets.lines.recording import summarise_decisions
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.metering import own_cpu_seconds, take_sample
-from factory_assets.storage.tables.model_versions import LineStanding
 
 
 @dataclass(frozen=True)

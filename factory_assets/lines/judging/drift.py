@@ -7,12 +7,12 @@ from factory_assets.contracts.reports import DriftReport
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.pictures.plots import plot_drift
+from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.judging.serving import list_serving, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.tables.drift_references import PREDICTION
 from factory_assets.storage.tables.drift_windows import Window, compare_window
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT
 
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
@@ -72,7 +72,7 @@ def _judge(
         check=check,
         passed=not report.drifted,
         summary=report.reason,
-        champion_version=versions.get(ONLY_SEGMENT, max(versions.values(), default=0)),
+        champion_version=versions.get(ALL, max(versions.values(), default=0)),
         data_as_of_utc=newest_feature_row(stores) or NEVER,
         picture=plot_drift(report),
         numbers=drift_numbers(report),

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import DeliveryReport, FreshnessReport
 from factory_assets.core.monitoring.freshness import (
     evaluate_delivery,
@@ -19,7 +20,6 @@ from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feat
 from factory_assets.lines.retrain_situation import count_labels
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.sql import quote_identifier
-from factory_assets.storage.tables.model_versions import ModelVersion
 
 _USUAL_WEEKS = 4
 

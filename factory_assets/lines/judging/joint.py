@@ -6,17 +6,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.drift_policy import JointDriftSpec
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import DriftReport, JointReport, SegmentDrift
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH, confirm
 from factory_assets.core.drift.joint import DatedRows, encode_rows, evaluate_joint
 from factory_assets.core.drift.verdicts import FeatureTable
 from factory_assets.core.pictures.joint_plots import plot_joint
 from factory_assets.core.pictures.plots import nothing_to_show
+from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.tables.drift_windows import read_share
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
 
 _ROW = "joint distribution"
 
@@ -97,11 +98,11 @@ def _confirm(
     stores: LineStores, report: JointReport, champion: ModelVersion, span: tuple[datetime, datetime]
 ) -> tuple[bool, int]:
     """Whether it drifted after hysteresis, and in how many windows it exceeded; kept in `ops/drift` like a feature."""
-    spec, versions = stores.spec, {ONLY_SEGMENT: champion.version}
+    spec, versions = stores.spec, {ALL: champion.version}
     history = stores.drift_results.count_exceeded(spec.name, "joint_drift", span[1], spec.drift.hysteresis.of - 1, versions)
-    drifted, windows = confirm({ONLY_SEGMENT: report.exceeded}, history, spec.drift.hysteresis.hits)[ONLY_SEGMENT]
+    drifted, windows = confirm({ALL: report.exceeded}, history, spec.drift.hysteresis.hits)[ALL]
     segment = SegmentDrift(
-        segment=ONLY_SEGMENT,
+        segment=ALL,
         judged=report.judged,
         exceeded=report.exceeded,
         drifted=drifted,
@@ -115,7 +116,7 @@ def _confirm(
     )
     kept = DriftReport(drifted, (segment,), (), spec.drift.false_alarms_per_month, report.reason)
     row = FeatureTable(
-        segments=np.array([ONLY_SEGMENT], dtype=object),
+        segments=np.array([ALL], dtype=object),
         features=np.array([_ROW], dtype=object),
         measures=np.array(["auc"], dtype=object),
         effects=np.array([report.auc]),

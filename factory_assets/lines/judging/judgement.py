@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factory_assets.contracts.model_line import CheckKind
+from factory_assets.core.segments import ALL
 from factory_assets.lines.stores import LineStores
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ class Judgement:
 
     def __post_init__(self) -> None:
         """Lets only a failed verdict name segments, and every failed one at least one."""
-        named = () if self.passed else self.failing_segments or (ONLY_SEGMENT,)
+        named = () if self.passed else self.failing_segments or (ALL,)
         object.__setattr__(self, "failing_segments", named)
 
 

@@ -6,17 +6,18 @@ import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import CheckKind
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import QualityReport, ScoreProfile
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.monitoring.quality import ScoredRows, evaluate_quality, explain_labels
 from factory_assets.core.pictures.plots import plot_drift
 from factory_assets.core.pictures.quality_plots import plot_quality
+from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import drift_numbers, level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.tables.drift_references import LABEL
-from factory_assets.storage.tables.model_versions import ONLY_SEGMENT, ModelVersion
 
 _NOTHING = ScoreProfile((), (), (), (), ())
 
@@ -36,12 +37,12 @@ def judge_label_drift(stores: LineStores, now: datetime, run_id: str) -> Judgeme
     spec = stores.spec
     champion = stores.versions.champion(spec.name)
     rows, profile = _read(stores, champion, spec.drift.window, now)
-    kept = stores.references.read(spec.name, ONLY_SEGMENT, champion.version) if champion else ()
-    references = {ONLY_SEGMENT: [reference for reference in kept if reference.feature == LABEL]}
+    kept = stores.references.read(spec.name, ALL, champion.version) if champion else ()
+    references = {ALL: [reference for reference in kept if reference.feature == LABEL]}
     known = pd.DataFrame({LABEL: rows.labels[np.isfinite(rows.labels)]})
-    comparisons = compare_frame(references, known) if references[ONLY_SEGMENT] else []
+    comparisons = compare_frame(references, known) if references[ALL] else []
     span = whole_days(spec.drift.window, now)
-    versions = {ONLY_SEGMENT: champion.version if champion else 0}
+    versions = {ALL: champion.version if champion else 0}
     history = stores.drift_results.count_exceeded(spec.name, "label_drift", span[1], spec.drift.hysteresis.of - 1, versions)
     report, table = evaluate_drift(comparisons, spec.drift, history, sharing_checks(spec))
     gap, p_value = explain_labels(profile, rows, spec.task)

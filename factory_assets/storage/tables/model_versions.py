@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from factory_assets.contracts.fleet import NodeDecision, SegmentOutcome
+from factory_assets.contracts.fleet import NodeDecision
+from factory_assets.contracts.model_versions import Champion, LineStanding, ModelVersion, SegmentStanding
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.segments import ALL
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
-
-ONLY_SEGMENT = ALL
 
 MODEL_VERSIONS = TableSpec(
     name="ops/model_versions",
@@ -74,94 +73,6 @@ PROMOTIONS = TableSpec(
 )
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """One trained model of one segment: where its bytes lie, their hash, and all that its training saw.
-
-    `artefact_path` is empty for a challenger of a fleet that never served: its bytes are not kept.
-    """
-
-    line: str
-    segment: str
-    version: int
-    cycle: str
-    trained_at_utc: datetime
-    trained_until_utc: datetime
-    holdout_until_utc: datetime
-    training_set_version: int
-    feature_set_version: int
-    label_version: int
-    evaluation: Evaluation
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    artefact_path: str
-    artefact_sha256: str
-    estimator: str
-    sklearn_version: str
-    git_commit: str
-    mlflow_run_id: str
-    dagster_run_id: str
-
-
-@dataclass(frozen=True)
-class Champion:
-    """What is needed to load and to credit a segment's champion; the light part of its `ModelVersion`."""
-
-    segment: str
-    version: int
-    trained_until_utc: datetime
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    artefact_path: str
-    artefact_sha256: str
-
-
-@dataclass(frozen=True)
-class RecordedModel:
-    """A version with what it and the dummy came to on its holdout; its bytes may be gone."""
-
-    model: Champion
-    value: float | None
-    dummy_value: float | None
-
-
-@dataclass(frozen=True)
-class SegmentStanding:
-    """How one segment stands: its last outcome with the fingerprint it was of, and whether its champion serves it."""
-
-    cycle: str
-    outcome: SegmentOutcome
-    serves: bool
-    champion: Champion | None
-
-
-@dataclass(frozen=True)
-class LineStanding:
-    """All that was decided on a line so far. `sequence` numbers the last decision: what comes next builds on it.
-
-    `serving_version` is the newest version of the line that changed what serves, 0 before any did.
-    """
-
-    line: str
-    sequence: int = 0
-    serving_version: int = 0
-    segments: Mapping[str, SegmentStanding] = field(default_factory=dict)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the record of every champion that serves is there."""
-        return all(standing.champion is not None for standing in self.segments.values() if standing.serves)
-
-    @property
-    def serving(self) -> dict[str, Champion]:
-        """The champions that serve, by segment; a segment that is not here is served by its nearest parent that is."""
-        return {
-            segment: standing.champion
-            for segment, standing in self.segments.items()
-            if standing.serves and standing.champion is not None
-        }
-
-
 class PromotionConflictError(RuntimeError):
     """Somebody else decided on this line meanwhile; the decision has to be taken again on what is there now."""
 
@@ -172,12 +83,7 @@ class ModelVersions:
 
     lake: Lake
 
-    def find_cycle(self, line: str, cycle: str) -> ModelVersion | None:
-        """The version that this training gave already, if it did."""
-        rows = self.lake.rows(MODEL_VERSIONS, "line = ? and cycle = ?", [line, cycle])
-        return _from_row(rows[0]) if rows else None
-
-    def get(self, line: str, version: int, segment: str = ONLY_SEGMENT) -> ModelVersion:
+    def get(self, line: str, version: int, segment: str = ALL) -> ModelVersion:
         """One version of a segment.
 
         Raises:
@@ -195,7 +101,7 @@ class ModelVersions:
         rows = pa.Table.from_pylist([_to_row(v) for v in versions], schema=MODEL_VERSIONS.schema)
         self.lake.upsert(MODEL_VERSIONS, rows)
 
-    def champion(self, line: str, segment: str = ONLY_SEGMENT) -> ModelVersion | None:
+    def champion(self, line: str, segment: str = ALL) -> ModelVersion | None:
         """The segment's champion: its last promoted version, whether or not it serves (see `standing`)."""
         promotions, versions = self.lake.find(PROMOTIONS.name), self.lake.find(MODEL_VERSIONS.name)
         if promotions is None or versions is None:
@@ -222,40 +128,9 @@ class ModelVersions:
             segments={row["segment"]: _to_standing(row) for row in rows},
         )
 
-    def decisions(self, line: str) -> list[dict[str, Any]]:
-        """All decisions on a line's segments, oldest first; of each only what says who served."""
-        pinned = self.lake.find(PROMOTIONS.name)
-        return [] if pinned is None else self.lake.query(_DECISIONS_SQL, [line], promotions=pinned).to_pylist()
-
-    def recorded(self, line: str, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], "RecordedModel"]:
-        """The models of these segments and versions; one that was never recorded is absent."""
-        pinned = self.lake.find(MODEL_VERSIONS.name)
-        asked = sorted(set(pairs))
-        if pinned is None or not asked:
-            return {}
-        wanted = pa.table(
-            {"segment": pa.array([s for s, _ in asked], pa.string()), "version": pa.array([v for _, v in asked], pa.int64())}
-        )
-        rows = self.lake.query(_RECORDED_SQL, [line], versions=pinned, wanted=wanted).to_pylist()
-        return {
-            (row["segment"], row["version"]): RecordedModel(_to_champion(row), row["value"], row["dummy_value"])
-            for row in rows
-        }
-
-    def promotions(self, line: str, segment: str = ONLY_SEGMENT) -> list[dict[str, Any]]:
-        """Every decision on a segment, oldest first: promoted or not, with its reason."""
-        return self.lake.rows(PROMOTIONS, "line = ? and segment = ?", [line, segment])
-
     def decisions_on(self, line: str, version: int) -> list[dict[str, Any]]:
         """The decisions that a version of the line brought, by segment."""
         return self.lake.rows(PROMOTIONS, "line = ? and version = ?", [line, version])
-
-    def failed_segments(self, line: str) -> dict[str, str]:
-        """The segments whose last training failed, with the reason."""
-        rows = self.lake.rows(
-            PROMOTIONS, "line = ? qualify row_number() over (partition by segment order by sequence desc) = 1", [line]
-        )
-        return {row["segment"]: row["reason"] for row in rows if row["outcome"] == "failed"}
 
     def decide(
         self,
@@ -311,27 +186,16 @@ left join (select * from versions where line = ?) as v on d.segment = v.segment 
 order by d.segment
 """
 
-_DECISIONS_SQL = """
-    select segment, sequence, version, promoted, serves, decided_at_utc
-    from promotions
-    where line = ?
-    order by sequence, segment
-"""
-_RECORDED_SQL = """
-    select segment, version, trained_until_utc, numeric, categorical, artefact_path, artefact_sha256, value, dummy_value
-    from versions semi join wanted using (segment, version)
-    where line = ?
-"""
-
 
 def _to_standing(row: Mapping[str, Any]) -> SegmentStanding:
     champion = None
     if row["version"] is not None:
-        champion = _to_champion(row)
+        champion = to_champion(row)
     return SegmentStanding(row["cycle"], row["outcome"], row["serves"], champion)
 
 
-def _to_champion(row: Mapping[str, Any]) -> Champion:
+def to_champion(row: Mapping[str, Any]) -> Champion:
+    """The light part of a row of `ops/model_versions`."""
     return Champion(
         segment=row["segment"],
         version=row["version"],

@@ -1,0 +1,66 @@
+"""What was decided on a line's models over time, for those who look back: the judges of promotions, and a check."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from factory_assets.contracts.model_versions import Champion
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, to_champion
+
+_DECISIONS_SQL = """
+    select segment, sequence, version, promoted, serves, decided_at_utc
+    from promotions
+    where line = ?
+    order by sequence, segment
+"""
+_RECORDED_SQL = """
+    select segment, version, trained_until_utc, numeric, categorical, artefact_path, artefact_sha256, value, dummy_value
+    from versions semi join wanted using (segment, version)
+    where line = ?
+"""
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """A version with what it and the dummy came to on its holdout; its bytes may be gone."""
+
+    model: Champion
+    value: float | None
+    dummy_value: float | None
+
+
+@dataclass(frozen=True)
+class PromotionHistory:
+    """Reads what was decided on all lines, and the models that it was decided on."""
+
+    lake: Lake
+
+    def decisions(self, line: str) -> list[dict[str, Any]]:
+        """All decisions on a line's segments, oldest first; of each only what says who served."""
+        pinned = self.lake.find(PROMOTIONS.name)
+        return [] if pinned is None else self.lake.query(_DECISIONS_SQL, [line], promotions=pinned).to_pylist()
+
+    def recorded(self, line: str, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], RecordedModel]:
+        """The models of these segments and versions; one that was never recorded is absent."""
+        pinned = self.lake.find(MODEL_VERSIONS.name)
+        asked = sorted(set(pairs))
+        if pinned is None or not asked:
+            return {}
+        wanted = pa.table(
+            {"segment": pa.array([s for s, _ in asked], pa.string()), "version": pa.array([v for _, v in asked], pa.int64())}
+        )
+        rows = self.lake.query(_RECORDED_SQL, [line], versions=pinned, wanted=wanted).to_pylist()
+        return {
+            (row["segment"], row["version"]): RecordedModel(to_champion(row), row["value"], row["dummy_value"])
+            for row in rows
+        }
+
+    def failed_segments(self, line: str) -> dict[str, str]:
+        """The segments whose last training failed, with the reason."""
+        rows = self.lake.rows(
+            PROMOTIONS, "line = ? qualify row_number() over (partition by segment order by sequence desc) = 1", [line]
+        )
+        return {row["segment"]: row["reason"] for row in rows if row["outcome"] == "failed"}
