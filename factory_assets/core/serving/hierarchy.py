@@ -6,11 +6,7 @@ node's parent, on the same rows, by a paired one-sided test of the row losses at
 test a thousand coin tosses would be won by noise, and the fleet would be worse than its global model. Rows of one day
 share its weather and its traffic, so the days are what is counted, not the rows.
 
-On the *exam*, which no such choice has seen, the fleet is judged as a whole: with all levels, without the segments, without
-their parents, and so on to the global model alone. The deepest of them serves that has a better metric than every
-shallower one and passes the same test against the global model. So on those rows the fleet is never worse than its
-global model, and both numbers are reported. They are the best of a handful of candidates over all rows of the exam,
-which flatters them by far less than their own sampling error.
+Then the fleet as a whole is judged on the *exam*, which no such choice has seen: see `exam`.
 """
 
 from collections import deque
@@ -18,20 +14,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from factory_assets.contracts.fleet import FleetReport, NodeDecision
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.metrics import evaluate_metric, evaluate_row_losses
+from factory_assets.core.metrics import evaluate_metric
 from factory_assets.core.segments import Node
+from factory_assets.core.serving.exam import examine_fleet, keep_depth
+from factory_assets.core.serving.paired_test import compare_with_parent
 from factory_assets.core.serving.promotion import decide_promotion
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.core.training.time_split import EXAM, HOLDOUT
 
 # A t-test of fewer pairs says nothing worth acting on.
 LEAST_ROWS = 8
-_NO_GLOBAL_MODEL = "the global model does not serve, and no fleet does without it to be compared with"
 
 
 @dataclass(frozen=True)
@@ -102,20 +98,21 @@ class FleetGate:
         """The decisions on all nodes, parents first, and the report of the examination, if there was one."""
         decided = [node for node in self._nodes.values() if node.segment in self._decisions]
         global_serves = any(node.parent is None and self._decisions[node.segment].serves for node in decided)
-        served = dict(enumerate(self._served))
-        report = None if self._deepest is not None else _examine(self._spec, served, self._rows, global_serves)
+        report = None if self._deepest is not None else self._hold_exam(global_serves)
         floor = report.deepest_level if report is not None else self._deepest or 0
-        if report is not None:
-            objections = report.objections
-        else:
-            stands = f"since the last exam of the whole fleet nothing finer than {_describe_level(self._spec, floor)} serves"
-            objections = (stands if global_serves else _NO_GLOBAL_MODEL,) * floor
+        objections = report.objections if report is not None else keep_depth(self._spec, floor, global_serves)
         return {
             node.segment: _step_back(self._decisions[node.segment], objections[node.level], global_serves)
             if node.level < floor
             else self._decisions[node.segment]
             for node in sorted(decided, key=lambda node: -node.level)
         }, report
+
+    def _hold_exam(self, global_serves: bool) -> FleetReport:
+        # Where the global model has no score there is nothing to compare with.
+        rows = np.flatnonzero((self._rows.parts == EXAM) & np.isfinite(self._served[self._top]))
+        scores = [served[rows] for served in self._served[: self._top + 1]]
+        return examine_fleet(self._spec, self._rows.labels[rows], self._rows.days[rows], scores, global_serves)
 
     def _decide(self, result: SegmentResult) -> NodeDecision:
         node, serves_now = self._nodes[result.segment], result.segment in self._serving
@@ -215,89 +212,6 @@ def _choose_own(spec: ModelLineSpec, result: SegmentResult) -> _Candidate:
     if gate.promote:
         return _Candidate(gate, result.scores, is_challenger=True, objection="")
     return _Candidate(gate, result.reigning_scores, is_challenger=False, objection=gate.reason)
-
-
-def compare_with_parent(
-    spec: ModelLineSpec,
-    labels: np.ndarray,
-    own: np.ndarray,
-    parent: np.ndarray,
-    days: np.ndarray,
-    called: str = "the parent",
-) -> str:
-    """Why the parent, called so, goes on serving, as half a sentence; empty when `own` is better beyond doubt."""
-    gains = evaluate_row_losses(spec.metric, labels, parent) - evaluate_row_losses(spec.metric, labels, own)
-    gain, doubt = estimate_gain(gains, days)
-    if gain <= 0:
-        return f"on {len(gains):,} later rows the error of {called} is smaller by {-gain:.4g} a row"
-    if doubt > 1 - spec.segments.confidence:
-        return (
-            f"a gain of {gain:.4g} a row over {called} on {len(gains):,} later rows may be chance"
-            f" (p = {doubt:.2f}, segments.confidence is {spec.segments.confidence:g})"
-        )
-    return ""
-
-
-def estimate_gain(gains: np.ndarray, days: np.ndarray) -> tuple[float, float]:
-    """The mean gain a row, and the one-sided p-value of a t-test that counts days, not rows, as independent.
-
-    The standard error is that of a ratio of sums over clusters (Cochran, Sampling Techniques, 1977, section 2.11); the
-    p-value is 1 when one day is all there is.
-
-    Args:
-        gains: shape (n,), n at least 1.
-        days: shape (n,), the cluster of each.
-    """
-    gain = float(gains.mean())
-    _, cluster = np.unique(days, return_inverse=True)
-    surplus = np.bincount(cluster, weights=gains - gain)
-    clusters = len(surplus)
-    if clusters < 2:
-        return gain, 1.0
-    error = float(np.sqrt(clusters / (clusters - 1) * np.sum(surplus**2))) / len(gains)
-    if error == 0:
-        return gain, 0.0 if gain > 0 else 1.0
-    return gain, float(stats.t.sf(gain / error, clusters - 1))
-
-
-def _examine(spec: ModelLineSpec, served: Mapping[int, np.ndarray], rows: LaterRows, global_serves: bool) -> FleetReport:
-    """The whole fleet on rows that no choice has seen, at every depth."""
-    top = len(spec.levels) - 1
-    # Where the global model does not serve there is nothing to compare with.
-    examined = np.flatnonzero(rows.parts == EXAM) if global_serves else np.empty(0, dtype=np.intp)
-    labels, days = rows.labels[examined], rows.days[examined]
-    scores = [served[level][examined] for level in range(top + 1)]
-    best, objections = top, [_NO_GLOBAL_MODEL] * top
-    if global_serves:
-        for level in range(top - 1, -1, -1):
-            objections[level] = _object_to_depth(spec, labels, days, scores, level, best)
-            best = best if objections[level] else level
-    value, global_value = (evaluate_metric(spec.metric, labels, scores[level]) for level in (best, top))
-    return FleetReport(spec.metric, len(examined), value, global_value, best, tuple(objections))
-
-
-def _object_to_depth(
-    spec: ModelLineSpec, labels: np.ndarray, days: np.ndarray, scores: Sequence[np.ndarray], level: int, best: int
-) -> str:
-    """Why the fleet does not go down to a level, as half a sentence; empty when it is better than down to `best`."""
-    if not len(labels):
-        return "the fleet cannot be examined, as no row of its exam has a label yet"
-    value, shallower = (evaluate_metric(spec.metric, labels, scores[depth]) for depth in (level, best))
-    if not np.isfinite(value):
-        return f"the fleet cannot be examined, as {spec.metric} is undefined on the {len(labels):,} rows of its exam"
-    exam = f"on {len(labels):,} rows of the exam the fleet"
-    if value <= shallower if spec.higher_is_better else value >= shallower:
-        return (
-            f"{exam} is no better with models as fine as this ({spec.metric} {value:.4f}) than with nothing finer than"
-            f" {_describe_level(spec, best)} ({shallower:.4f})"
-        )
-    doubt = compare_with_parent(spec, labels, scores[level], scores[-1], days, "the global model alone")
-    return f"{exam} has {spec.metric} {value:.4f} with models as fine as this, but {doubt}" if doubt else ""
-
-
-def _describe_level(spec: ModelLineSpec, level: int) -> str:
-    columns = spec.levels[level]
-    return f"a model for each {', '.join(columns)}" if columns else "the global model"
 
 
 def _step_back(decision: NodeDecision, objection: str, global_serves: bool) -> NodeDecision:

@@ -9,7 +9,8 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.core.metrics import evaluate_metric, evaluate_metrics
 from factory_assets.core.segments import Node
-from factory_assets.core.serving.hierarchy import LEAST_ROWS, LaterRows, compare_with_parent, decide_fleet, estimate_gain
+from factory_assets.core.serving.hierarchy import LEAST_ROWS, LaterRows, decide_fleet
+from factory_assets.core.serving.paired_test import compare_with_parent, estimate_gain
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.core.training.time_split import EXAM, HOLDOUT
@@ -144,7 +145,7 @@ def test_without_a_global_model_nothing_serves_and_every_reason_says_so():
     reasons, decisions, report = reasons_of(nodes, results, rows, spec_of())
     assert not any(decision.serves or decision.promote for decision in decisions.values())
     assert "does not beat the dummy model's" in reasons.pop("all")
-    told = "Not served: the global model does not serve, and no fleet does without it to be compared with."
+    told = "Not served: the global model does not serve, and without it a fleet has nothing to be compared with."
     assert set(reasons.values()) == {told}
     assert (report.rows, report.deepest_level) == (0, 1)
     some = {"all": SegmentResult("all", "scored"), "s0": results["s0"]}
