@@ -11,9 +11,8 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.paybacks import RetrainResult
 from factory_assets.contracts.retraining import Capacity, FailedCheck, Price, RetrainHistory
 from factory_assets.core.retraining.budget import estimate_price, evaluate_capacity
-from factory_assets.core.retraining.decision import PaymentRecord
 from factory_assets.core.retraining.due import evaluate_new_rows, evaluate_schedule
-from factory_assets.core.retraining.payments import evaluate_payments
+from factory_assets.core.retraining.payments import PaymentRecord, evaluate_payments
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.sql import quote_identifier
 from factory_assets.storage.tables.costs import Costs

@@ -11,7 +11,8 @@ each cause; its newest step is all that is known of it.
 `decide_retraining` is pure and keeps nothing: the sensor, a replay of history and a test ask it alike.
 """
 
-from factory_assets.core.retraining.decision import Situation, decide_retraining
+from factory_assets.core.retraining.decision import decide_retraining
 from factory_assets.core.retraining.ledger_book import LedgerBook
+from factory_assets.core.retraining.situation import Situation
 
 __all__ = ["LedgerBook", "Situation", "decide_retraining"]

@@ -1,11 +1,20 @@
 """How the retrains of each segment have paid so far, and how long it waits for the next one for that."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import takewhile
 
 from factory_assets.contracts.paybacks import RetrainResult
 from factory_assets.contracts.retrain_policy import PaybackSpec
-from factory_assets.core.retraining.decision import PaymentRecord
+
+
+@dataclass(frozen=True)
+class PaymentRecord:
+    """How a segment's past promotions turned out, and how many times its cooldown is as long for that, before its bounds."""
+
+    paid: int = 0
+    judged: int = 0
+    cooldown_factor: float = 1.0
 
 
 def evaluate_payments(spec: PaybackSpec, results: Iterable[RetrainResult]) -> dict[str, PaymentRecord]:

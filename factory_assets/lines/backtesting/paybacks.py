@@ -16,9 +16,8 @@ from factory_assets.contracts.retraining import BY_HAND
 from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.models.prediction import predict_scores
 from factory_assets.core.retraining import LedgerBook
-from factory_assets.core.retraining.decision import PaymentRecord
 from factory_assets.core.retraining.paybacks import evaluate_gain, find_replacements, find_rows, is_due
-from factory_assets.core.retraining.payments import evaluate_payments
+from factory_assets.core.retraining.payments import PaymentRecord, evaluate_payments
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import KnownModel, ModelShelf, Reign
 from factory_assets.storage.tables.training_sets import LABEL_COLUMN

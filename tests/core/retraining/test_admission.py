@@ -8,7 +8,7 @@ from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.retraining import Capacity, Price
 from factory_assets.core.retraining.admission import expected_loss
 from factory_assets.core.retraining.budget import estimate_price, evaluate_capacity
-from factory_assets.core.retraining.decision import PaymentRecord
+from factory_assets.core.retraining.payments import PaymentRecord
 from tests.core.retraining.factory import HOUR, WALL, Factory, drift_policy, failed
 
 TOMORROW = WALL.replace(hour=0) + 24 * HOUR

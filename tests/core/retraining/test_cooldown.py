@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from factory_assets.contracts.retrain_policy import RetrainSpec
 from factory_assets.core.retraining import decide_retraining
 from factory_assets.core.retraining.cooldown import evaluate_cooldown
-from factory_assets.core.retraining.decision import PaymentRecord
+from factory_assets.core.retraining.payments import PaymentRecord
 from tests.core.retraining.factory import NOW, Factory, failed
 
 DAY = timedelta(days=1)

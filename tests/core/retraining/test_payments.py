@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from factory_assets.contracts.paybacks import RetrainResult
 from factory_assets.contracts.retrain_policy import PaybackSpec
-from factory_assets.core.retraining.decision import PaymentRecord
-from factory_assets.core.retraining.payments import evaluate_payments
+from factory_assets.core.retraining.payments import PaymentRecord, evaluate_payments
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 WORDS = {"+": True, "-": False, "?": None}
