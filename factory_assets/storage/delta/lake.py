@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -14,6 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from factory_assets.storage.delta.lake_files import LakeFiles, open_files
 from factory_assets.storage.delta.object_stores import register_store, storage_options
 from factory_assets.storage.delta.snapshots import open_table, select_sql
+from factory_assets.storage.engine import connect, connect_apart
 from factory_assets.storage.sql import quote_identifier
 
 # A conflict is somebody else's commit between our read and our write: reading again and trying again is always right.
@@ -98,7 +99,7 @@ class Lake:
         return open_files(self.root)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """As the function of that name, able to read the lake's files."""
+        """As `engine.connect`, able to read the lake's files."""
         return self._able_to_read(connect())
 
     def _able_to_read(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -163,7 +164,7 @@ class Lake:
 
         The shared database keeps it for the next query (of 2 million rows, 0.5 GB).
         """
-        with self._able_to_read(_in_utc(duckdb.connect())) as connection:
+        with self._able_to_read(connect_apart()) as connection:
             return _run(connection, sql, parameters, tables)
 
     def rows(self, spec: TableSpec, where: str = "true", parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -286,25 +287,6 @@ class Lake:
                 raise
             # Somebody else made the table since we looked: a conflict like any other, though delta-rs gives it no type.
             raise CommitFailedError(str(error)) from error
-
-
-def connect() -> duckdb.DuckDBPyConnection:
-    """A connection to this process's in-memory DuckDB, its clock in UTC: an engine, never a store.
-
-    Connections share the database and keep temporary tables and views to themselves. (A database of its own costs 13 ms,
-    a connection 0.3 ms, and a check makes a dozen.)
-    """
-    return _in_utc(_database().cursor())
-
-
-def _in_utc(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    connection.execute("set timezone = 'UTC'")
-    return connection
-
-
-@cache
-def _database() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect()
 
 
 def _run(

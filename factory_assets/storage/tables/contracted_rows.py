@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from factory_assets.contracts.incidents import BatchProfile, Finding
 from factory_assets.contracts.source import PARTITION_COLUMN, ColumnContract, SourceSpec
-from factory_assets.storage.delta.lake import connect
+from factory_assets.storage.engine import connect
 from factory_assets.storage.landing import LandedFile
 from factory_assets.storage.sql import literal, quote_identifier
 from factory_assets.storage.tables.batch_profiles import profile_batches
