@@ -71,11 +71,12 @@ def status() -> None:
 
 @app.command()
 def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
-    """Opens the Dagster UI with its daemon on this installation's data; schedules and sensors run live."""
+    """Opens the Dagster UI with its daemon on this installation's data; schedules and sensors run live, reports open."""
     import dagster as dg
 
     from factory_assets.installation import prepare_dagster_home
     from factory_assets.processes import mark_lost_runs, own_data_folder, start_dagster, stop_dagster
+    from factory_assets.report_server import serve_reports
 
     settings = FactorySettings()
     with _plain_errors(), own_data_folder(settings):
@@ -86,7 +87,10 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")]
         command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         process = start_dagster(settings, command)
         try:
-            process.wait()
+            with serve_reports(settings) as notice:
+                if notice:
+                    console.print(notice, markup=False)
+                process.wait()
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
             process.wait()

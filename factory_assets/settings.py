@@ -27,6 +27,7 @@ class FactorySettings(BaseSettings):
     # Addresses with passwords and tokens in them: shown by nothing that prints the settings.
     alert_targets: SecretStr = SecretStr("")
     ui_url: str | None = None
+    reports_url: str = "http://127.0.0.1:3001"
     price_per_cpu_hour: float = Field(default=0.05, ge=0)
 
     @field_validator("data_dir")

@@ -1,4 +1,4 @@
-"""The Dagster UI in a real browser, after the demo: lineage, the retrain with its cause, and the picture of the drift."""
+"""The Dagster UI in a real browser, after the demo: lineage, the retrain with its cause, pictures, and the drift report."""
 
 import os
 import re
@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from factory_assets.report_server import serve_reports
+from factory_assets.settings import FactorySettings
 from tests.end_to_end.conftest import ROOT, environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -31,9 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=_INS
 @pytest.fixture(scope="module")
 def ui(played_demo: Path) -> Iterator[str]:
     """The address of a real webserver on the demo's data, on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [str(Path(sys.executable).with_name("dagster-webserver")), "-w", "workspace.yaml"]
     log = (played_demo / "webserver.log").open("wb")
     server = subprocess.Popen(
@@ -64,6 +64,29 @@ def page(ui: str) -> Iterator[Page]:
         page.add_locator_handler(page.get_by_role("button", name="Skip"), lambda button: button.click())
         yield page
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(played_demo: Path) -> Iterator[None]:
+    """The drift report of a line, written now and served as `factory dev` serves it."""
+    settings = FactorySettings(data_dir=played_demo, reports_url=f"http://127.0.0.1:{_free_port()}")
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    subprocess.run(
+        [dagster, "asset", "materialize", "--select", "arrival_delay/report", "-m", "factory_assets.definitions"],
+        cwd=ROOT,
+        env={**environment(played_demo), "FACTORY_REPORTS_URL": settings.reports_url},
+        capture_output=True,
+        check=True,
+    )
+    with serve_reports(settings):
+        yield
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
@@ -135,3 +158,15 @@ def test_freshness_is_shown_and_the_models_page_says_what_the_gate_said(ui: str,
     expect(page.get_by_text("Freshness policy").first).to_be_visible()
     expect(page.get_by_text(re.compile("Promoted: ")).first).to_be_visible()
     _keep(page, "models")
+
+
+@pytest.mark.usefixtures("report")
+def test_a_click_on_the_link_of_the_report_opens_it(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/arrival_delay/report", wait_until="domcontentloaded")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=re.compile(r"arrival_delay\.html")).first.click()
+    shown = opened.value
+    expect(shown).to_have_title("arrival_delay: drift report")
+    expect(shown.locator(".plotly-graph-div .main-svg").first).to_be_visible()
+    _keep(shown, "report")
+    shown.close()

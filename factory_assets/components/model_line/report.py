@@ -29,7 +29,8 @@ def build_report_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
     def report(lake: LakeResource, mlflow: MlflowResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
         stores = open_stores(spec, lake, mlflow)
         page = write_report(stores, clock.open().now()).encode()
-        path = FactorySettings().reports / f"{spec.name}.html"
+        settings = FactorySettings()
+        path = settings.reports / f"{spec.name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
         draft.write_bytes(page)
@@ -40,7 +41,7 @@ def build_report_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 "report": dg.MetadataValue.path(str(path)),
-                "open": dg.MetadataValue.url(path.as_uri()),
+                "open": dg.MetadataValue.url(f"{settings.reports_url.rstrip('/')}/{path.name}"),
                 "size_bytes": len(page),
                 "champion_version": champion.version if champion else 0,
             }
