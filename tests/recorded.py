@@ -1,5 +1,6 @@
 """Recorded model versions for tests that need a champion but no fit."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import Evaluation
+from factory_assets.core.models.artefacts import pack_model, stream_bundle
 from factory_assets.core.segments import ALL
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake
 from factory_assets.storage.tables.model_versions import ModelVersions
@@ -15,6 +17,11 @@ from factory_assets.storage.tables.predictions import Provenance
 
 TRAINED = datetime(2013, 5, 1, 14, tzinfo=UTC)
 _EVALUATION = Evaluation("roc_auc", 500, {"roc_auc": 0.7}, {"roc_auc": 0.5}, {"roc_auc": 0.6})
+
+
+def bundle(models: Mapping[str, bytes]) -> bytes:
+    """A file of raw models, as a cycle writes it."""
+    return b"".join(stream_bundle({name: pack_model(raw) for name, raw in models.items()}))
 
 
 def build_version(line: str, version: int) -> ModelVersion:

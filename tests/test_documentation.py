@@ -31,7 +31,7 @@ from factory_assets.contracts.paybacks import Gain, Payback, Replacement
 from factory_assets.contracts.reports import Evaluation
 from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
-from factory_assets.core.backtesting.report_text import render_table
+from factory_assets.core.backtesting.report_text import COLUMNS, list_cells
 from factory_assets.core.models.artefacts import unpickle_model
 from factory_assets.core.training.fit import split_by_time
 from factory_assets.demo.plan import FULL
@@ -118,6 +118,17 @@ def test_the_readme_tells_of_the_days_that_the_demo_plays() -> None:
     assert "120 days of history, then six fortnights" in readme
     assert (FULL.history.first, FULL.slices[-1].last) == (date(2013, 1, 1), date(2013, 7, 23))
     assert [(days.last - days.first).days + 1 for days in (FULL.history, *FULL.slices)] == [120, *[14] * 6]
+
+
+def render_table(report: BacktestReport) -> str:
+    """The table as plain text: columns two blanks apart, numbers to the right."""
+    rows = [COLUMNS, *list_cells(report)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
+    lines = []
+    for row in rows:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
+    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -453,7 +464,7 @@ def own_a_folder_twice(folder: Path) -> object:
         pytest.param(decide_too_late, id="two promotions met"),
         pytest.param(own_a_folder_twice, id="the data folder is taken"),
         pytest.param(
-            lambda folder: ArtefactStore(folder / "data/models").read("arrival_delay/1f.bundle"), id="a model file is gone"
+            lambda folder: ArtefactStore(folder / "data/models").open("arrival_delay/1f.bundle"), id="a model file is gone"
         ),
         pytest.param(
             lambda folder: unpickle_model(b"altered", hashlib.sha256(b"recorded").hexdigest()), id="a model file is altered"

@@ -123,13 +123,6 @@ def pick_segments(flights: pa.Table, count: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def pick_all_large(flights: pa.Table) -> int:
-    """How many real segments have more than LEAST_FLIGHTS flights that arrived."""
-    labelled = flights.filter(pc.is_valid(flights["late"]))
-    sizes = labelled.group_by(list(KEYS)).aggregate([("flight_id", "count")])
-    return int(pc.sum(pc.greater(sizes["flight_id_count"], LEAST_FLIGHTS)).as_py())
-
-
 def write_lake(work: Work, flights: pa.Table) -> None:
     """Writes feature set, labels and training set, and an empty MLflow store."""
     from factory_assets.settings import FactorySettings

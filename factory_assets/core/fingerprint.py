@@ -1,10 +1,9 @@
-"""A hash of what a frame says, not of how pandas holds it."""
+"""A hash of what rows say, not of the types that hold them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,41 +12,13 @@ _EXACT_INTEGERS = 2**53
 _SLICE_ROWS = 65_536
 
 
-def fingerprint_frame(frame: pd.DataFrame, sort_by: Sequence[str]) -> str:
-    """SHA-256 of the content: column names, values and nulls.
-
-    Equal for the same rows in another order, columns in another order, another index, and other dtypes that hold the
-    same values (numpy, nullable, Arrow, category; whole numbers as int or float; naive times and the same in UTC). A
-    null differs from an empty string and from zero; NaN and None are both null.
-
-    Args:
-        frame: columns of numbers, booleans, text, dates and times (to the microsecond).
-        sort_by: the columns that name a row. Rows that share a key are ordered by the other columns.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        KeyError: for an absent column in `sort_by`.
-        TypeError: for a column of another kind, or of mixed kinds.
-    """
-    absent = [name for name in sort_by if name not in frame.columns]
-    if absent:
-        raise KeyError(f"sort_by columns {absent} are not in the frame")
-    names = sorted(str(name) for name in frame.columns)
-    columns = {name: _canonical(_as_arrow(frame[name]), name) for name in names}
-    order = _row_order(columns, [*sort_by, *(name for name in names if name not in sort_by)])
-    hasher = hashlib.sha256(f"{len(frame)} rows".encode())
-    for name, column in columns.items():
-        _update(hasher, name, column.take(order))
-    return hasher.hexdigest()
-
-
 def fingerprint_runs(table: pa.Table, runs: Sequence[tuple[int, int]]) -> list[str]:
     """SHA-256 of the content of runs of rows: column names, values, nulls, and the order of the rows.
 
-    Equal for columns in another order and for dtypes that hold the same values, as in `fingerprint_frame`. Thousands of
-    runs cost little more than their bytes, and only a slice of the rows is turned into those bytes at a time.
+    Equal for columns in another order and for types that hold the same values (whole numbers as int or float, text plain
+    or by dictionary, naive times and the same in UTC, in any unit from the microsecond up). A null differs from an empty
+    string and from zero. Thousands of runs cost little more than their bytes, and only a slice of the rows is turned into
+    those bytes at a time.
 
     Args:
         table: columns of numbers, booleans, text, dates and times.
@@ -116,18 +87,6 @@ def _characters(column: pa.Array) -> tuple[np.ndarray, memoryview]:
     return ends, memoryview(characters or b"")
 
 
-def _row_order(columns: dict[str, pa.Array], names: Sequence[str]) -> pa.Array:
-    if not names:
-        return pa.array([], pa.int64())
-    table = pa.table({str(position): columns[name] for position, name in enumerate(names)})
-    return pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names])
-
-
-def _canonical(column: pa.Array, name: object) -> pa.Array:
-    """A whole column as `_canonical_type` says."""
-    return _as_type(column, _canonical_type(column, name))
-
-
 def _canonical_type(column: pa.Array | pa.ChunkedArray, name: object) -> pa.DataType:
     """One Arrow type for each kind of value: float64, int64 (beyond exact floats), bool, microseconds, text."""
     if pa.types.is_dictionary(column.type):
@@ -162,37 +121,7 @@ def _as_type(column: pa.Array, canonical: pa.DataType) -> pa.Array:
     return pc.add(number, 0.0) if pa.types.is_floating(canonical) else number
 
 
-def _as_arrow(values: pd.Series) -> pa.Array:
-    if isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert(None)  # Arrow reads Series.values, which pandas 3.1 deprecates for zoned times.
-    try:
-        column = pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise TypeError(f"column {values.name!r} cannot be hashed: {error}") from error
-    return _flat(column)
-
-
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _update(hasher: "hashlib._Hash", name: str, column: pa.Array) -> None:
-    """Name, type and nulls, then lengths and bytes, so that no two columns run into each other."""
-    hasher.update(f"\0{len(name)}:{name}:{column.type}".encode())
-    if pa.types.is_null(column.type):
-        return
-    hasher.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
-    if pa.types.is_large_string(column.type):
-        filled = pc.fill_null(column, "")
-        _, offsets, characters = filled.buffers()
-        ends = np.frombuffer(offsets, dtype="<i8")[filled.offset : filled.offset + len(filled) + 1]
-        hasher.update(np.diff(ends).tobytes())
-        hasher.update(memoryview(characters or b"")[ends[0] : ends[-1]])
-        return
-    if pa.types.is_boolean(column.type):
-        hasher.update(np.packbits(pc.fill_null(column, False).to_numpy(zero_copy_only=False)).tobytes())
-        return
-    numbers = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-    hasher.update(pc.fill_null(numbers, 0).to_numpy().tobytes())

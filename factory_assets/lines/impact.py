@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from factory_assets.contracts.impact import ImpactReport, LineImpact, ModelChange, RetrainCost, TableDiff
+from factory_assets.contracts.impact import ImpactReport, ModelChange, RetrainCost, TableDiff
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.transformations.impact import (
     ModelMeaning,
@@ -160,8 +160,3 @@ def _notes(before: Before) -> list[str]:
         "ref with --against"
         for table in sorted(before.unrecorded)
     ]
-
-
-def changed_lines(report: ImpactReport) -> list[LineImpact]:
-    """Lines of which a feature or the label is another: a retrain would see other values."""
-    return [line for line in report.lines if line.features or line.label or line.rows]

@@ -4,40 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import pandas as pd
-
-from factory_assets.contracts.model_line import Task
-from factory_assets.contracts.model_versions import Champion, LineStanding, ModelVersion
+from factory_assets.contracts.model_versions import Champion, LineStanding
 from factory_assets.core.models.artefacts import AnyModel, Bundle, CorruptArtefactError, unpickle_model
-from factory_assets.core.models.prediction import predict_scores
 from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactMissingError, ArtefactStore
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model that may be trusted: its bytes hashed to what was recorded at training."""
-
-    version: ModelVersion
-    model: Any
-    task: Task
-
-    def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """Scores of raw feature columns, float64, one a row."""
-        return predict_scores(self.model, frame, self.version.numeric, self.version.categorical, self.task)
-
-
-def load_model(stores: LineStores, version: ModelVersion) -> LoadedModel:
-    """Loads a recorded version.
-
-    Raises:
-        UntrustedArtefactError: when the file's hash is not the one recorded.
-        ArtefactMissingError: when the file is gone, or was never kept.
-    """
-    raw = Bundles(stores.artefacts).raw(version.artefact_path, version.artefact_sha256)
-    return LoadedModel(version, unpickle_model(raw, version.artefact_sha256), stores.spec.task)
 
 
 class ModelFiles(Protocol):

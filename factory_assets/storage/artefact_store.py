@@ -63,12 +63,3 @@ class ArtefactStore:
             raise ArtefactMissingError(
                 f"the model file {path} is gone: restore it, or retrain the line (its older versions still load)"
             ) from error
-
-    def read(self, name: str) -> bytes:
-        """All stored bytes, unchecked.
-
-        Raises:
-            ArtefactMissingError: naming the file.
-        """
-        file = self.open(name)
-        return file.read(0, file.length)

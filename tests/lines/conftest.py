@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+from factory_assets.core.models.prediction import predict_scores
+from factory_assets.core.segments import ALL
+from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.delta.lake import Lake, TableSpec
@@ -44,6 +48,18 @@ def change_labels(lake: Lake, flip: bool = False, more: bool = False) -> None:
     late = np.where(flip & late_ids & (ids % 2 == 0), ~late, late) | (more & late_ids & (ids % 4 > 0))
     changed = labels.set_column(labels.column_names.index("late"), "late", pa.array(late))
     lake.replace(TableSpec("marts/fct_thing", changed.schema, ("id",)), changed)
+
+
+def load_served(stores: LineStores) -> Any:
+    """The model of all rows as scoring loads it."""
+    fleet = open_fleet(stores, stores.versions.standing(stores.spec.name))
+    return fleet.load(fleet.models[ALL])
+
+
+def predict_as_served(stores: LineStores, frame: pd.DataFrame) -> np.ndarray:
+    """What the model of all rows that serves says of raw feature columns."""
+    champion = stores.versions.standing(stores.spec.name).serving[ALL]
+    return predict_scores(load_served(stores), frame, champion.numeric, champion.categorical, stores.spec.task)
 
 
 @pytest.fixture(scope="session")

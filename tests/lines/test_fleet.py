@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models
+from factory_assets.core.models.artefacts import UntrustedArtefactError
 from factory_assets.lines.fitting import UnknownSegmentError
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import score_days
@@ -17,6 +17,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.tables.model_versions import PROMOTIONS, PromotionConflictError
 from tests.lines.conftest import START
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
+from tests.recorded import bundle
 
 NOW = START + timedelta(days=DAYS)
 OWN = {"AA~r1", "AA~r2"}
@@ -257,7 +258,7 @@ def test_a_swapped_model_in_the_file_is_not_loaded(trained) -> None:
     stores, outcome = trained
     serving = stores.versions.standing("delay").serving
     path = stores.artefacts.root / outcome.cycle.artefact_path
-    path.write_bytes(pack_models({champion.artefact_sha256: b"evil" for champion in serving.values()}))
+    path.write_bytes(bundle({champion.artefact_sha256: b"evil" for champion in serving.values()}))
     with pytest.raises(UntrustedArtefactError):
         score_days(stores, [START.date()], "UTC", NOW, "run")
 

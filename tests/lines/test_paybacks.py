@@ -10,7 +10,7 @@ import pytest
 from factory_assets.contracts.model_line import ValidationSpec
 from factory_assets.contracts.retrain_policy import PaybackSpec
 from factory_assets.contracts.retraining import BY_HAND, Cause, FailedCheck, LedgerEntry
-from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models
+from factory_assets.core.models.artefacts import UntrustedArtefactError
 from factory_assets.lines.accounts import read_ledger_standing
 from factory_assets.lines.judging import judge
 from factory_assets.lines.paybacks import PaybackOutcome, find_unjudged, judge_paybacks
@@ -22,7 +22,7 @@ from factory_assets.storage.delta.lake import TableSpec
 from factory_assets.storage.tables.paybacks import PAYBACKS
 from tests.lines.conftest import SPEC, START, write_things
 from tests.lines.fleet_fixture import fleet_spec, write_fleet
-from tests.recorded import build_version, decide
+from tests.recorded import build_version, bundle, decide
 
 FIRST, SECOND, END = (START + timedelta(days=day) for day in (20, 44, 60))
 
@@ -124,7 +124,7 @@ def test_a_replaced_model_whose_file_is_gone_leaves_it_undecided_and_says_which(
 def test_a_replaced_model_whose_bytes_were_changed_is_not_loaded(stores: Any) -> None:
     ready = promote_twice(stores, (22, 61))
     old = ready.versions.get("delay", 1)
-    (ready.artefacts.root / old.artefact_path).write_bytes(pack_models({old.artefact_sha256: b"evil"}))
+    (ready.artefacts.root / old.artefact_path).write_bytes(bundle({old.artefact_sha256: b"evil"}))
     with pytest.raises(UntrustedArtefactError):
         judge_paybacks(ready, END)
     assert judged(ready) == []

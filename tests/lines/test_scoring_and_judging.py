@@ -9,11 +9,10 @@ from factory_assets.contracts.drift_policy import HysteresisSpec
 from factory_assets.contracts.model_line import QualitySpec, SkewSpec
 from factory_assets.lines.judging import judge
 from factory_assets.lines.scoring import ScoringOutcome, score_days
-from factory_assets.lines.serving import load_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.tables.check_results import CHECK_RESULTS
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
-from tests.lines.conftest import NOW, START, change_labels, write_things
+from tests.lines.conftest import NOW, START, change_labels, predict_as_served, write_things
 
 
 def train(stores: Any, now: datetime = NOW) -> None:
@@ -63,10 +62,9 @@ def test_rows_later_than_now_are_not_scored(stores) -> None:
 def test_scoring_takes_the_path_of_evaluation(stores) -> None:
     train(stores)
     score(stores, date(2013, 2, 5), date(2013, 2, 5))
-    champion = stores.versions.champion("delay")
     day = "select * from t where \"at\"::date = '2013-02-05' order by id"
     rows = stores.lake.query(day, t=stores.training_sets.pin_features())
-    again = load_model(stores, champion).predict(rows.to_pandas())
+    again = predict_as_served(stores, rows.to_pandas())
     assert [row["score"] for row in read(stores)] == again.tolist()
 
 

@@ -7,13 +7,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from factory_assets.core.models.artefacts import UntrustedArtefactError, pack_models, unpack_model
-from factory_assets.lines.serving import load_model
+from factory_assets.core.models.artefacts import UntrustedArtefactError, pickle_model
 from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS
 from factory_assets.storage.tables.training_sets import FeatureSetError
-from tests.lines.conftest import NOW, START, write_things
+from tests.lines.conftest import NOW, START, load_served, predict_as_served, write_things
+from tests.recorded import bundle
 
 
 def train(stores: Any, now: Any = NOW) -> Any:
@@ -107,28 +107,26 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_and_says_why(stores)
 
 
 def test_mlflow_loads_the_champion_and_scores_as_the_factory_does(stores) -> None:
-    outcome = train(stores)
+    train(stores)
     frame = stores.training_sets.read(stores.training_sets.pin().table).to_pandas().tail(100)
-    ours = load_model(stores, outcome.version).predict(frame)
+    ours = predict_as_served(stores, frame)
     loaded = mlflow.pyfunc.load_model("models:/delay@champion")
     assert np.array_equal(loaded.predict(frame[["x", "kind"]]), ours)
 
 
 def test_a_model_file_that_was_changed_is_not_loaded(stores) -> None:
     outcome = train(stores)
-    other = train(replace(stores, spec=stores.spec.model_copy(update={"features": ("kind",)})))
-    swapped = unpack_model(stores.artefacts.read(other.version.artefact_path), other.version.artefact_sha256)
     path = stores.artefacts.root / outcome.version.artefact_path
-    path.write_bytes(pack_models({outcome.version.artefact_sha256: swapped}))
+    path.write_bytes(bundle({outcome.version.artefact_sha256: pickle_model("another")}))
     with pytest.raises(UntrustedArtefactError):
-        load_model(stores, outcome.version)
+        load_served(stores)
 
 
 def test_a_model_file_that_is_gone_is_named(stores) -> None:
     outcome = train(stores)
     (stores.artefacts.root / outcome.version.artefact_path).unlink()
     with pytest.raises(ArtefactMissingError, match=r"bundle is gone: restore it, or retrain"):
-        load_model(stores, outcome.version)
+        load_served(stores)
 
 
 def test_the_same_rows_and_declaration_give_the_same_bytes(stores, tmp_path) -> None:

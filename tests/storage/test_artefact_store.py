@@ -19,7 +19,7 @@ def test_pieces_are_on_disk_before_the_next_one_is_asked_for(tmp_path: Path) -> 
 
     name, sha256 = store.write("line", pieces())
     assert sizes == [0, _PIECE, 2 * _PIECE, 3 * _PIECE]
-    blob = store.read(name)
+    blob = store.path(name).read_bytes()
     assert hashlib.sha256(blob).hexdigest() == sha256
     assert store.write("line", [blob]) == (name, sha256)
     assert [file.name for file in (tmp_path / "line").iterdir()] == [f"{sha256}.bundle"]

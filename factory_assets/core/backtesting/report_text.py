@@ -33,14 +33,3 @@ def _cells(outcome: PolicyOutcome) -> tuple[str, ...]:
         f"{outcome.price:.4f}",
         f"{round(difference.cost_saved, 2) + 0.0:.0%}" if difference else "",
     )
-
-
-def render_table(report: BacktestReport) -> str:
-    """The table as plain text: columns two blanks apart, numbers to the right."""
-    rows = [COLUMNS, *list_cells(report)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
-    lines = []
-    for row in rows:
-        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
-    return "\n".join(lines) + "\n"

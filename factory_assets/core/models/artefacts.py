@@ -97,25 +97,14 @@ def pack_model(raw: bytes) -> PackedModel:
     return PackedModel(zlib.compress(raw, _LEVEL), len(raw), digest(raw))
 
 
-def pack_models(models: Mapping[str, bytes]) -> bytes:
-    """One file of raw models; the same models give the same bytes, whatever their order.
-
-    >>> unpack_model(pack_models({"JFK": b"one", "LGA": b"two"}), "LGA")
-    b'two'
-
-    Raises:
-        ValueError: for a model above MAX_MODEL_BYTES, which could not be read again.
-    """
-    return bundle_models({name: pack_model(raw) for name, raw in models.items()})
-
-
-def bundle_models(models: Mapping[str, AnyModel]) -> bytes:
-    """One file of models that are packed already, those of an older file included."""
-    return b"".join(stream_bundle(models))
-
-
 def stream_bundle(models: Mapping[str, AnyModel]) -> Iterator[bytes]:
-    """The bytes of `bundle_models`, piece by piece: the index, and then one model at a time."""
+    """One file of packed models, those of an older file included: its index, and then one model at a time.
+
+    The same models give the same bytes, in any order.
+
+    >>> Bundle(b"".join(stream_bundle({"JFK": pack_model(b"one"), "LGA": pack_model(b"two")}))).raw("LGA")
+    b'two'
+    """
     index: dict[str, list[int]] = {}
     offset = 0
     for name in sorted(models):
@@ -157,7 +146,7 @@ class Bundle:
         """Reads the index.
 
         Raises:
-            CorruptArtefactError: for bytes that `bundle_models` did not write.
+            CorruptArtefactError: for bytes that `stream_bundle` did not write.
         """
         self._file = _as_file(blob)
         self._index = read_index(self._file)
@@ -189,16 +178,6 @@ class Bundle:
         if name not in self._index:
             raise KeyError(f"no model {name!r} in this fleet file of {len(self._index)}")
         return self._index[name]
-
-
-def unpack_model(blob: bytes, name: str) -> bytes:
-    """The raw bytes of one model of a file.
-
-    Raises:
-        KeyError: for a name that the file does not hold.
-        CorruptArtefactError: when the file, or the payload, is not what `pack_models` wrote.
-    """
-    return Bundle(blob).raw(name)
 
 
 def unpack_payload(packed: AnyModel, name: str) -> bytes:

@@ -93,8 +93,3 @@ def _from_row(row: dict[str, Any]) -> Incident:
     findings = tuple(Finding(**finding) for finding in json.loads(row["findings"]))
     kept = {name: value for name, value in row.items() if name not in (PARTITION_COLUMN, "findings")}
     return Incident(**kept, day=row[PARTITION_COLUMN], findings=findings)
-
-
-def describe_incident(incident: Incident) -> str:
-    """Source, day, state and what was found, in one line."""
-    return f"{incident.source} {incident.day} ({incident.state}): {incident.summary}"

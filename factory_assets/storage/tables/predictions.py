@@ -74,11 +74,3 @@ class Predictions:
             scored = scored.append_column(name, column)
         table = TableSpec(self.name, scored.schema, self.spec.entity, (DAY_COLUMN,), self.spec.row_key)
         return self.lake.replace(table, scored, equals_any(DAY_COLUMN, list(days)))
-
-    def read_scores(self, start: datetime, end: datetime) -> pa.Table:
-        """Scores with start <= as-of < end; no rows when nothing was ever scored."""
-        pinned = self.lake.find(self.name)
-        if pinned is None:
-            return pa.table({"score": pa.array([], pa.float64())})
-        as_of = quote_identifier(self.spec.as_of)
-        return self.lake.query(f"select score from t where {as_of} >= ? and {as_of} < ?", [start, end], t=pinned)

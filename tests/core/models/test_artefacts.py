@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from factory_assets.core.models import artefacts
 from factory_assets.core.models.artefacts import (
     MAGIC,
+    Bundle,
     CorruptArtefactError,
     UntrustedArtefactError,
     digest,
-    pack_models,
     pickle_model,
     read_index,
-    unpack_model,
     unpickle_model,
 )
+from tests.recorded import bundle
 
 MODELS = {"JFK/LAX": b"model one" * 100, "": b"", "Zürich": bytes(range(256))}
 
@@ -30,32 +30,32 @@ def _file(index, payload=b""):
 
 @given(st.dictionaries(st.text(max_size=5), st.binary(max_size=50), max_size=6))
 def test_every_segment_comes_back_as_it_was(models):
-    blob = pack_models(models)
+    blob = bundle(models)
     assert set(read_index(blob)) == set(models)
-    assert {segment: unpack_model(blob, segment) for segment in models} == models
+    assert {segment: Bundle(blob).raw(segment) for segment in models} == models
 
 
 def test_the_same_models_give_the_same_bytes_in_any_order():
-    assert pack_models(MODELS) == pack_models(dict(reversed(MODELS.items())))
+    assert bundle(MODELS) == bundle(dict(reversed(MODELS.items())))
 
 
 def test_an_unknown_segment_is_a_key_error():
     with pytest.raises(KeyError, match="'SFO'"):
-        unpack_model(pack_models(MODELS), "SFO")
+        Bundle(bundle(MODELS)).raw("SFO")
 
 
 def test_a_model_too_large_to_be_read_again_is_not_written(monkeypatch):
     monkeypatch.setattr(artefacts, "MAX_MODEL_BYTES", 10)
     with pytest.raises(ValueError, match="above the cap of 10"):
-        pack_models({"JFK": b"eleven byte"})
+        bundle({"JFK": b"eleven byte"})
 
 
 def test_every_cut_and_every_flipped_byte_is_an_error_or_harmless():
-    blob = pack_models({"JFK": b"model one" * 20, "LGA": b"model two" * 20})
+    blob = bundle({"JFK": b"model one" * 20, "LGA": b"model two" * 20})
     for place in range(len(blob)):
         for altered in (blob[:place], blob[:place] + bytes([blob[place] ^ 0x55]) + blob[place + 1 :]):
             try:
-                found = unpack_model(altered, "LGA")
+                found = Bundle(altered).raw("LGA")
             except (CorruptArtefactError, KeyError):
                 continue
             assert found == b"model two" * 20
@@ -110,7 +110,7 @@ def test_a_bomb_is_not_inflated_beyond_what_its_index_says():
     blob = _file({"a": [0, len(bomb), 10]}, bomb)
     tracemalloc.start()
     with pytest.raises(CorruptArtefactError, match="is not 10 bytes long"):
-        unpack_model(blob, "a")
+        Bundle(blob).raw("a")
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 1_000_000
@@ -119,13 +119,13 @@ def test_a_bomb_is_not_inflated_beyond_what_its_index_says():
 def test_a_payload_without_its_checksum_is_refused():
     payload = zlib.compress(b"model")[:-4]
     with pytest.raises(CorruptArtefactError):
-        unpack_model(_file({"a": [0, len(payload), 5]}, payload), "a")
+        Bundle(_file({"a": [0, len(payload), 5]}, payload)).raw("a")
 
 
 def test_a_payload_with_something_behind_it_is_refused():
     payload = zlib.compress(b"model") + b"more"
     with pytest.raises(CorruptArtefactError):
-        unpack_model(_file({"a": [0, len(payload), 5]}, payload), "a")
+        Bundle(_file({"a": [0, len(payload), 5]}, payload)).raw("a")
 
 
 def test_a_model_with_its_own_hash_is_loaded():
