@@ -11,8 +11,15 @@ import dagster as dg
 import pytest
 
 from factory_assets.components.model_line.fleet import build_failed_segments_check, show_failures
-from factory_assets.components.model_line.training import build_models_asset, build_segments_asset
-from factory_assets.components.naming import FOUND_BY_TAG, RANGE_EVENTS_SWITCH, models_step, segment_partitions, segments_key
+from factory_assets.components.model_line.training import build_models_asset, build_segments_asset, build_training_set_asset
+from factory_assets.components.naming import (
+    FOUND_BY_TAG,
+    RANGE_EVENTS_SWITCH,
+    models_step,
+    segment_partitions,
+    segments_key,
+    training_set_key,
+)
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.core.training import segment_training
 from factory_assets.lines.stores import LineStores
@@ -42,18 +49,18 @@ class Fleet:
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(folder))
         # Its end lies before any day that could be scored.
         calendar = CalendarSpec(start=date(2015, 1, 1))
-        self.models, self.segments = build_models_asset(SPEC, calendar), build_segments_asset(SPEC, calendar)
+        self.training_set, self.models = build_training_set_asset(SPEC), build_models_asset(SPEC, calendar)
+        self.segments = build_segments_asset(SPEC, calendar)
         self.check = build_failed_segments_check(SPEC)
         FactoryClock(self.settings.clock).set(NOW)
         self.change()
 
     def change(self, segment: str = "") -> None:
         write_fleet(self.stores.lake, changed=segment)
-        self.stores.training_sets.build(NOW)
 
     def retrain(self, *segments: str) -> dg.ExecuteInProcessResult:
         config = {"ops": {models_step(SPEC.name): {"config": {"segments": list(segments)}}}}
-        return self._run([self.models, self.check], run_config=config)
+        return self._run([self.training_set, self.models, self.check], run_config=config)
 
     def materialize(self, first: str, last: str = "") -> dg.ExecuteInProcessResult:
         """As the UI does when partitions of `<line>/segments` are chosen."""
@@ -158,13 +165,16 @@ def test_neighbours_that_failed_share_a_run_and_others_have_their_own(fleet: Fle
     assert len(fleet.instance.get_runs()) == 2
 
 
-def test_chosen_cells_are_trained_through_the_asset_of_the_segments_alone(fleet: Fleet) -> None:
+def test_chosen_cells_are_trained_on_the_rows_of_now_through_the_asset_of_the_segments_alone(fleet: Fleet) -> None:
     fleet.retrain()
     before = fleet.stores.versions.standing(SPEC.name).segments["UA~r1"].cycle
     fleet.change("UA~r1")
     result = fleet.materialize("UA~r1")
     assert result.success
-    assert [event.partition for event in result.get_asset_materialization_events()] == ["UA~r1"]
+    assert [(event.asset_key, event.partition) for event in result.get_asset_materialization_events()] == [
+        (training_set_key(SPEC.name), None),
+        (SEGMENTS, "UA~r1"),
+    ]
     assert fleet.stores.versions.standing(SPEC.name).segments["UA~r1"].cycle != before
 
 

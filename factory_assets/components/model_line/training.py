@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,7 @@ from factory_assets.components.model_line.own_checks import OwnChecks, read_bloc
 from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
 from factory_assets.components.model_line.retrain_step import run_retrain
 from factory_assets.components.naming import (
+    DATA_VERSION_TAG,
     ON_RETRAIN,
     STRATEGY_TAG,
     line_tags,
@@ -35,8 +37,10 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.pictures.plots import image_markdown
 from factory_assets.lines.retrain_situation import apply_strategy
+from factory_assets.lines.stores import LineStores
 from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
+from factory_assets.storage.tables.training_sets import TrainingSet
 
 
 class SegmentsConfig(dg.Config):
@@ -69,14 +73,7 @@ def build_training_set_asset(spec: ModelLineSpec) -> dg.AssetsDefinition:
             claim_request(stores, claimant, now)
         built = stores.training_sets.build(now)
         return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": built.table.row_count,
-                "delta_version": str(built.table.version),
-                "feature_set_version": str(built.feature_set.version),
-                "label_version": str(built.labels.version),
-                "as_known_at": dg.MetadataValue.timestamp(built.as_known_at_utc),
-                **training_set_lineage(spec, built.table.columns),
-            },
+            metadata=_describe_training_set(spec, built),
             data_version=dg.DataVersion(f"delta-{built.table.version}"),
         )
 
@@ -130,6 +127,7 @@ def build_segments_asset(
 ) -> dg.AssetsDefinition:
     """Every segment of a fleet that was ever trained as a partition; any choice of them is trained in one run.
 
+    Who chooses segments wants them looked at as they are now, so the run builds the training set first.
     Its materializations are logged by whoever trains, mostly by `<line>/models`. A chosen segment that fails fails the run,
     after all others are done: its cell turns red, and theirs are green.
     """
@@ -157,6 +155,7 @@ def build_segments_asset(
         hindrance = read_blocking(context.instance, blocking or {}, context.run_id)
         stores = replace(open_stores(spec, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
+        _renew_training_set(context, stores, now)
         outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
         failed = {row["segment"]: row["reason"] for row in outcome.decisions if row["outcome"] == "failed"}
         show_as_they_stood(context, spec, outcome, context.partition_keys)
@@ -167,6 +166,27 @@ def build_segments_asset(
         yield from ()
 
     return segments
+
+
+def _renew_training_set(context: dg.AssetExecutionContext, stores: LineStores, now: datetime) -> None:
+    """The training set as it can be known at `now`, told as a run of its own asset tells it, if it is another one."""
+    known = stores.lake.find(stores.training_sets.name)
+    built = stores.training_sets.build(now)
+    if known is None or built.table.version != known.version:
+        key, metadata = training_set_key(stores.spec.name), _describe_training_set(stores.spec, built)
+        tags = {DATA_VERSION_TAG: f"delta-{built.table.version}"}
+        context.log_event(dg.AssetMaterialization(key, metadata=metadata, tags=tags))
+
+
+def _describe_training_set(spec: ModelLineSpec, built: TrainingSet) -> dict[str, Any]:
+    return {
+        "dagster/row_count": built.table.row_count,
+        "delta_version": str(built.table.version),
+        "feature_set_version": str(built.feature_set.version),
+        "label_version": str(built.labels.version),
+        "as_known_at": dg.MetadataValue.timestamp(built.as_known_at_utc),
+        **training_set_lineage(spec, built.table.columns),
+    }
 
 
 def _describe(spec: ModelLineSpec, outcome: TrainingOutcome, cause: str) -> dict[str, Any]:
