@@ -21,7 +21,7 @@ from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.mlflow.registry import RegisteredVersion
-from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord, SegmentRuns
+from factory_assets.storage.mlflow.segments import MlflowSegments, SegmentRecord, SegmentRuns
 
 # So many runs are written a result: enough that those which waited for their parent are written before the fits end, few
 # enough that no worker waits to be heard.
@@ -81,7 +81,6 @@ class SegmentEntries:
                 "factory.estimator": spec.estimator,
                 "factory.artefact_sha256": model.sha256,
                 "factory.level": str(self.levels[result.segment]),
-                SERVES_TAG: str(decision.serves).lower(),
                 "factory.gate": "promoted" if decision.promote else "kept_champion",
                 "factory.gate_reason": decision.reason[:4000],
             },

@@ -16,7 +16,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactStore
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.mlflow.registry import MlflowRegistry, RegisteredVersion
-from factory_assets.storage.mlflow.segments import SERVES_TAG, MlflowSegments, SegmentRecord, SegmentRuns
+from factory_assets.storage.mlflow.segments import MlflowSegments, SegmentRecord, SegmentRuns
 from tests.lines.conftest import START, empty_mlflow  # noqa: F401
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 
@@ -60,7 +60,7 @@ def record(segment: str) -> SegmentRecord:
         promoted=promoted,
         metrics={"roc_auc": 0.9 if segment in GOOD else 0.7},
         params={},
-        tags={"factory.gate": "promoted" if promoted else "kept_champion", SERVES_TAG: str(promoted).lower()},
+        tags={"factory.gate": "promoted" if promoted else "kept_champion"},
     )
 
 

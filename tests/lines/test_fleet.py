@@ -240,7 +240,9 @@ def test_a_segment_that_falls_back_on_its_parent_loses_its_alias(trained) -> Non
     for segment in OWN:
         aliases = client.get_registered_model(f"delay.{segment}").aliases
         assert ("champion" in aliases) == (segment in serving)
-        assert client.get_model_version(f"delay.{segment}", "1").tags["factory.serves"] == str(segment in serving).lower()
+        version = client.get_model_version(f"delay.{segment}", "1")
+        assert version.tags["factory.serves"] == str(segment in serving).lower()
+        assert "factory.serves" not in client.get_run(version.run_id).data.tags
 
 
 def test_one_model_file_a_cycle_holds_all_that_serves_and_unchanged_bytes_are_reused(trained) -> None:

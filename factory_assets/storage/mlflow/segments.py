@@ -175,7 +175,8 @@ class MlflowSegments:
         known = {"factory.line": self.line, SEGMENT_TAG: record.segment}
         description = _DESCRIPTION.format(line=self.line, segment=record.segment)
         create_registered_model(client, name, known, description)
-        tags = {CYCLE_TAG: cycle, VERSION_TAG: str(fleet.version), **known, **record.tags}
+        # What is promoted serves; a run has no such tag, for it is over, and its model may step back later.
+        tags = {CYCLE_TAG: cycle, VERSION_TAG: str(fleet.version), **known, **record.tags, SERVES_TAG: "true"}
         client.create_model_version(name, fleet.source, run_id, tags=tags, model_id=fleet.source.removeprefix("models:/"))
 
     def _versions_of(self, client: "MlflowClient", cycle: str) -> dict[str, str]:
