@@ -15,6 +15,7 @@ from factory_assets.lines.scoring import score_days
 from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.training import train_line
 from factory_assets.storage.tables.model_versions import PROMOTIONS, PromotionConflictError
+from factory_assets.storage.tables.promotion_history import PromotionHistory
 from tests.lines.conftest import START
 from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 from tests.recorded import bundle
@@ -127,11 +128,11 @@ def test_one_bad_segment_is_one_failure_and_only_it_is_tried_again(fleet) -> Non
     rows = decided(first)
     failed = {key: row["reason"] for key, row in rows.items() if row["outcome"] == "failed"}
     assert failed == {"AA~r2": "FloatingPointError: a bad one"}
-    assert stores.versions.failed_segments("delay") == failed
+    assert PromotionHistory(stores.lake).failed_segments("delay") == failed
     again = train(broken)
     assert set(decided(again)) == {"AA~r2"}
     assert decided(again)["AA~r2"]["outcome"] == "fitted"
-    assert stores.versions.failed_segments("delay") == {}
+    assert PromotionHistory(stores.lake).failed_segments("delay") == {}
     assert again.cycle.version == first.cycle.version + 1
 
 
