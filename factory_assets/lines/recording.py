@@ -25,6 +25,7 @@ from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.core.training.time_split import HOLDOUT, TRAIN
 from factory_assets.lines.fitting import Plan
+from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
@@ -88,6 +89,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
         cycle.aside.references(kept),
         {segment: trained.profile for segment, trained in kept.items()},
     )
+    _keep_holdouts(stores, cycle, fleet.version, kept)
     _keep_sample(stores, cycle, fleet.version)
     stores.versions.record(_version_rows(stores, cycle, models, artefact_path, fleet, runs))
     recorded = _cycle_row(stores, cycle, artefact_path, fleet)
@@ -99,6 +101,14 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
     ]
     stores.versions.decide(cycle.before, fleet.version, rows, cycle.now, cycle.run_id)
     return recorded, pictures
+
+
+def _keep_holdouts(stores: LineStores, cycle: Cycle, version: int, kept: Mapping[str, TrainedModel]) -> None:
+    """The holdouts of parents, which serve a part of their rows once segments serve themselves."""
+    scores = {segment: cycle.results[segment].scores for segment in kept}
+    holdouts = gather_holdouts(cycle.plan, {segment: found for segment, found in scores.items() if found is not None})
+    serving = {segment: champion.version for segment, champion in cycle.before.serving.items()}
+    stores.holdout_scores.record(stores.spec.name, version, holdouts, serving)
 
 
 def _keep_sample(stores: LineStores, cycle: Cycle, version: int) -> None:

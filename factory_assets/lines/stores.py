@@ -12,6 +12,7 @@ from factory_assets.storage.tables.drift_references import DriftReferences
 from factory_assets.storage.tables.drift_results import DriftResults
 from factory_assets.storage.tables.drift_samples import DriftSamples
 from factory_assets.storage.tables.feature_hashes import FeatureHashes
+from factory_assets.storage.tables.holdout_scores import HoldoutScoresTable
 from factory_assets.storage.tables.labelled_rows import LabelledRows
 from factory_assets.storage.tables.model_versions import ModelVersions
 from factory_assets.storage.tables.paybacks import Paybacks
@@ -80,6 +81,11 @@ class LineStores:
     def drift_samples(self) -> DriftSamples:
         """A sample of the rows that each version of the model of all rows was trained on."""
         return DriftSamples(self.lake)
+
+    @property
+    def holdout_scores(self) -> HoldoutScoresTable:
+        """What the parents of a fleet scored on their holdouts."""
+        return HoldoutScoresTable(self.lake)
 
     @property
     def drift_results(self) -> DriftResults:

@@ -1,5 +1,6 @@
 """A small lake for a fleet: two carriers of two routes each, whose labels obey different rules, and some odd segments."""
 
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -66,3 +67,34 @@ def write_fleet(lake: Lake, days: int = DAYS, changed: str = "", moved: float = 
     labels = pa.table({"id": list(ids), "late": list(label_column), "known_at": known})
     lake.replace(TableSpec("features/feat_thing", features.schema, ("id",)), features)
     lake.replace(TableSpec("marts/fct_thing", labels.schema, ("id",)), labels)
+
+
+def write_later(lake: Lake, days: int = 14, moved: Mapping[str, float] | None = None, turned: Collection[str] = ()) -> None:
+    """Rows of every route on the days after `write_fleet`'s, drawn by the same rules.
+
+    `moved` is added to a route's `x` once its labels are drawn; the labels of routes in `turned` are the opposite.
+    """
+    random = np.random.default_rng(5)
+    tables = {name: lake.query("select * from t", t=lake.pin(name)) for name in ("features/feat_thing", "marts/fct_thing")}
+    features, labels = tables.values()
+    for key, rule in RULES.items():
+        carrier, route = key.split("~")
+        count = days * EACH_DAY
+        at = [START + timedelta(days=DAYS + n // EACH_DAY, minutes=n % EACH_DAY) for n in range(count)]
+        ids = [f"{key}-{n}-later" for n in range(count)]
+        x, chance = random.normal(size=count), random.uniform(size=count)
+        late = (chance < 1 / (1 + np.exp(-rule * x))) != (key in turned)
+        rows = {
+            "id": ids,
+            "at": pa.array(at, features.schema.field("at").type),
+            "carrier": [carrier] * count,
+            "route": [route] * count,
+            "x": x + (moved or {}).get(key, 0.0),
+            "noise": random.normal(size=count),
+        }
+        known = pa.array([moment + timedelta(hours=1) for moment in at], labels.schema.field("known_at").type)
+        features = pa.concat_tables([features, pa.table(rows).cast(features.schema)])
+        told = pa.table({"id": ids, "late": late.astype(float), "known_at": known})
+        labels = pa.concat_tables([labels, told.cast(labels.schema)])
+    for name, table in zip(tables, (features, labels), strict=True):
+        lake.replace(TableSpec(name, table.schema, ("id",)), table)

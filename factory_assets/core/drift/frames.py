@@ -31,7 +31,8 @@ def compare_frame(
     if absent:
         raise ValueError(f"features {absent} have a reference and no current column: a broken contract, not drift")
     keys = np.full(len(frame), "all") if segments is None else np.asarray(segments).astype(str)
-    rows = {segment: frame[keys == segment] for segment in sorted(references)}
+    places = pd.Series(keys).groupby(keys).indices
+    rows = {segment: frame.iloc[places.get(segment, [])] for segment in sorted(references)}
     pairs = [
         (segment, reference, rows[segment][reference.feature])
         for segment in rows

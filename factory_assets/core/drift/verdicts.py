@@ -97,7 +97,7 @@ def evaluate_drift(
 
 def evaluate_features(comparisons: Sequence[Comparison], spec: DriftSpec, checks: int = 1) -> FeatureTable:
     """Effect and significance of every feature of every segment."""
-    segments = max((len(pd.unique(comparison.segments)) for comparison in comparisons), default=1)
+    segments = max(len({segment for comparison in comparisons for segment in comparison.segments.tolist()}), 1)
     level = spec.false_alarms_per_month / float(false_alarms_per_month(np.ones(segments), checks)[0])
     parts = [_evaluate(comparison, spec, level) for comparison in comparisons]
     joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)] if parts else [np.empty(0)] * 8
@@ -167,6 +167,8 @@ def _reason(segments: Sequence[SegmentDrift], features: Sequence[FeatureDrift], 
     rows = f"{worst.current_rows:,} current against {worst.reference_rows:,} reference rows"
     count = sum(segment.drifted for segment in segments)
     fleet = f"{count} of {len(judged)} judged segments drifted. " if len(segments) > 1 else ""
+    if len(judged) < len(segments):
+        fleet += f"{len(segments) - len(judged)} are not judged, with fewer than {spec.min_rows:,} rows. "
     drifted = [feature for feature in features if feature.drifted]
     if drifted:
         named = ", ".join(f"{f.feature} ({_shown_effect(f)}, {_shown_p(f.p_adjusted)})" for f in drifted[:3])

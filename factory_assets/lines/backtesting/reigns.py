@@ -9,9 +9,11 @@ from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_versions import Champion, LineStanding, SegmentStanding
 from factory_assets.core.models.artefacts import AnyModel, unpack_payload, unpickle_model
 from factory_assets.core.segments import ALL
+from factory_assets.core.serving.left_over import HoldoutScores
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan
+from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.recording import list_changes
 from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.tables.model_versions import decision_row
@@ -55,13 +57,14 @@ class ModelShelf:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """What judging wants to know of a version: its evaluation and references, and the end of its holdout."""
+    """What judging wants to know of a version: its evaluation and references, and its holdout, by rows for a parent."""
 
     version: int
     trained: TrainedModel
     artefact_sha256: str
     trained_at_utc: datetime
     holdout_until_utc: datetime
+    holdout: HoldoutScores | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Reign:
         version = self.versions.get(segment)
         return None if version is None else self.models[segment, version]
 
+    @property
+    def serving_models(self) -> dict[str, KnownModel]:
+        """The champions that serve, in the order of their segments."""
+        return {segment: self.models[segment, c.version] for segment, c in sorted(self.standing.serving.items())}
+
     def decide(
         self,
         plan: Plan,
@@ -100,6 +108,8 @@ class Reign:
         before, spec = self.standing, plan.job.spec
         sequence = before.sequence + 1
         segments, models, rows = dict(before.segments), dict(self.models), []
+        promoted = {segment: results[segment].scores for segment, decision in decisions.items() if decision.promote}
+        holdouts = gather_holdouts(plan, {segment: scores for segment, scores in promoted.items() if scores is not None})
         for segment, decision in list_changes(decisions, before, plan.to_fit).items():
             old = before.segments.get(segment)
             trained_now = segment in plan.to_fit or old is None
@@ -111,7 +121,8 @@ class Reign:
                 trained, sha256 = result.trained, result.model.sha256
                 cut = plan.job.holdout_until_utc - spec.validation.holdout
                 champion = Champion(segment, sequence, cut, trained.numeric, trained.categorical, sha256, sha256)
-                models[segment, sequence] = KnownModel(sequence, trained, sha256, now, plan.job.holdout_until_utc)
+                until, holdout = plan.job.holdout_until_utc, holdouts.get(segment)
+                models[segment, sequence] = KnownModel(sequence, trained, sha256, now, until, holdout)
             segments[segment] = SegmentStanding(cycle, decision.outcome, decision.serves, champion)
         changed = any(row["changed"] for row in rows)
         standing = replace(

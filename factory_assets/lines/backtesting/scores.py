@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from factory_assets.core.segments import ALL
-from factory_assets.core.serving.fleet_scoring import FleetScores, ServingModel, score_fleet
+from factory_assets.core.serving.fleet_scoring import ServingModel, score_fleet
 from factory_assets.lines.backtesting.history import History, to_micros
 from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
 from factory_assets.lines.serving import serving_model
@@ -23,12 +23,11 @@ _Serving = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class ScoredDays:
-    """Scores of a span of days, the place of each row's model in `models`, and whether it is of the row's own segment."""
+    """Scores of a span of days, and the place of each row's model in `models`."""
 
     scores: np.ndarray
     servers: np.ndarray
     models: tuple[ServingModel, ...]
-    is_own: np.ndarray
     cpu_seconds: float
 
 
@@ -69,7 +68,7 @@ class Scorer:
         before = own_cpu_seconds()
         scored = score_fleet(rows, spec.levels, serving, lambda model: self.shelf.load(model.sha256), spec.task)
         spent = own_cpu_seconds() - before
-        return ScoredDays(scored.scores, scored.servers, scored.models, _is_own(scored), spent)
+        return ScoredDays(scored.scores, scored.servers, scored.models, spent)
 
     def _part(self, scored: ScoredDays, scored_from: date, first: date, last: date) -> ScoredDays:
         start = self.history.of_days(scored_from, scored_from).start
@@ -80,7 +79,6 @@ class Scorer:
             scored,
             scores=scored.scores[mine],
             servers=scored.servers[mine],
-            is_own=scored.is_own[mine],
             cpu_seconds=scored.cpu_seconds * share,
         )
 
@@ -97,7 +95,6 @@ class ReplayedScores:
     scores: np.ndarray
     versions: np.ndarray
     segments: np.ndarray
-    is_own: np.ndarray
     learnt_until: np.ndarray
     names: list[str] = field(default_factory=list)
 
@@ -106,14 +103,12 @@ class ReplayedScores:
         """No row is scored yet."""
         count = len(history.as_of)
         nothing, zeros = np.full(count, np.nan), np.zeros(count, dtype=np.int64)
-        return cls(nothing, nothing.copy(), zeros, np.full(count, _UNSCORED), np.zeros(count, dtype=bool), zeros.copy())
+        return cls(nothing, nothing.copy(), zeros, np.full(count, _UNSCORED), zeros.copy())
 
     def write(self, place: slice, scored: ScoredDays, reign: Reign, *, first: bool) -> None:
         """Replaces the scores of rows; `first` keeps them as the first ones, too."""
         champions = [reign.standing.serving[model.segment] for model in scored.models]
-        served = scored.servers >= 0
         self.scores[place] = scored.scores
-        self.is_own[place] = scored.is_own & served
         self.versions[place] = _of_each([champion.version for champion in champions], scored.servers)
         self.segments[place] = _of_each([self._number(champion.segment) for champion in champions], scored.servers)
         cuts = [to_micros(champion.trained_until_utc) for champion in champions]
@@ -141,12 +136,3 @@ class ReplayedScores:
 def _of_each(values: list[int], servers: np.ndarray) -> np.ndarray:
     found: np.ndarray = np.array([*values, _UNSCORED], dtype=np.int64)[servers]
     return found
-
-
-def _is_own(scored: FleetScores) -> np.ndarray:
-    """Whether each row was scored by its own segment's model, and not by a parent's."""
-    if not len(scored.scores):
-        return np.zeros(0, dtype=bool)
-    position = {model.segment: place for place, model in enumerate(scored.models)}
-    known = np.array([position.get(key, -2) for key in scored.segments.dictionary.to_pylist()], dtype=np.int64)
-    return np.asarray(known[scored.segments.indices.to_numpy(zero_copy_only=False)] == scored.servers)

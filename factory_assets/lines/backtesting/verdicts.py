@@ -24,6 +24,7 @@ from factory_assets.lines.backtesting.reigns import KnownModel, Reign
 from factory_assets.lines.backtesting.scores import ReplayedScores
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.judging.drift import MOST_NAMED_SEGMENTS, level_of_a_day, sharing_checks, whole_days
+from factory_assets.lines.judging.serving import LeftOver, summarise_left_over
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 
@@ -45,6 +46,7 @@ class Judge:
     windows: FeatureWindows
     scores: ReplayedScores
     _past: dict[CheckKind, dict[datetime, _Exceeded]] = field(default_factory=dict)
+    _newest_left_over: tuple[int, LeftOver] | None = None
 
     @property
     def checks(self) -> tuple[CheckKind, ...]:
@@ -91,16 +93,23 @@ class Judge:
     def _prediction_drift(self, reign: Reign, moment: Moment) -> tuple[bool, str, tuple[str, ...]]:
         span = whole_days(self.spec.drift.window, moment.now)
         place = self.history.between(span, moment)
-        own = self.scores.is_own[place]
-        frame = pd.DataFrame({PREDICTION: self.scores.scores[place][own]})
-        references = {}
-        for segment in sorted(reign.standing.serving):
-            model = reign.model(segment)
-            if model is not None:
-                references[segment] = [r for r in model.trained.references if r.feature == PREDICTION]
-        names = self.scores.segment_names(place)[own]
-        comparisons = compare_frame(references, frame, names) if references else []
+        frame = pd.DataFrame({PREDICTION: self.scores.scores[place]})
+        left_over = self._left_over(reign)
+        references = {
+            segment: [r for r in model.trained.references if r.feature == PREDICTION]
+            for segment, model in reign.serving_models.items()
+            if not left_over.shares(segment)
+        }
+        references |= {parent: [summary.scores] for parent, summary in left_over.summaries.items()}
+        comparisons = compare_frame(references, frame, self.scores.segment_names(place)) if references else []
         return _said(self._drift("prediction_drift", comparisons, reign, span[1]))
+
+    def _left_over(self, reign: Reign) -> LeftOver:
+        if self._newest_left_over is None or self._newest_left_over[0] != reign.standing.sequence:
+            models = reign.serving_models
+            kept = {segment: model.holdout for segment, model in models.items() if model.holdout is not None}
+            self._newest_left_over = (reign.standing.sequence, summarise_left_over(self.spec, kept, models))
+        return self._newest_left_over[1]
 
     def _label_drift(self, reign: Reign, moment: Moment) -> tuple[bool, str, tuple[str, ...]]:
         spec, champion = self.spec, reign.champion

@@ -1,23 +1,31 @@
 """Do features and predictions look as they did at training?"""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+
+import pyarrow as pa
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH
+from factory_assets.core.drift.frames import compare_frame
+from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.pictures.plots import plot_drift
 from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
-from factory_assets.lines.judging.serving import list_serving, window_of_features, window_of_scores
+from factory_assets.lines.judging.serving import LeftOver, list_serving, read_left_over, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.delta.lake import PinnedTable
 from factory_assets.storage.tables.drift_references import PREDICTION
-from factory_assets.storage.tables.drift_windows import Window, compare_window
+from factory_assets.storage.tables.drift_windows import Serving, compare_window
 
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}
 )
 MOST_NAMED_SEGMENTS = 1000
+_MOST_SAID = 3
 
 
 def judge_feature_drift(stores: LineStores, now: datetime, run_id: str) -> Judgement:
@@ -30,15 +38,41 @@ def judge_feature_drift(stores: LineStores, now: datetime, run_id: str) -> Judge
     named = (spec.features or table.columns) if table else ()
     features = [name for name in named if name not in left_out]
     window = window_of_features(stores, table, features, span) if table is not None and features else None
-    return _judge(stores, "feature_drift", now, span, window)
+    serving = list_serving(stores)
+    comparisons = compare_window(stores.lake, spec.name, window, serving) if window is not None else []
+    return _judge(stores, "feature_drift", now, span, serving, comparisons)
 
 
 def judge_prediction_drift(stores: LineStores, now: datetime, run_id: str) -> Judgement:
-    """The scores of the newest whole days against those on each champion's holdout."""
+    """The scores that each champion gave in the newest whole days against those that it gave on its holdout."""
     span = whole_days(stores.spec.drift.window, now)
     table = stores.lake.find(stores.predictions.name)
-    window = window_of_scores(stores, table, PREDICTION, span) if table is not None else None
-    return _judge(stores, "prediction_drift", now, span, window)
+    serving = list_serving(stores)
+    left_over = read_left_over(stores, {entry.segment: entry.version for entry in serving})
+    if table is None:
+        return _judge(stores, "prediction_drift", now, span, serving, [])
+    comparisons, lacking = _compare_scores(stores, table, span, serving, left_over)
+    judgement = _judge(stores, "prediction_drift", now, span, serving, comparisons)
+    return replace(judgement, summary=judgement.summary + say_compared(left_over, lacking))
+
+
+def _compare_scores(
+    stores: LineStores, table: PinnedTable, span: tuple[datetime, datetime], serving: Sequence[Serving], left_over: LeftOver
+) -> tuple[list[Comparison], dict[str, int]]:
+    """The comparisons, and how many rows those parents scored that have nothing to be compared with."""
+    window = window_of_scores(stores, table, PREDICTION, span)
+    alone = [entry for entry in serving if not left_over.shares(entry.segment)]
+    comparisons = compare_window(stores.lake, stores.spec.name, window, alone)
+    parents = [*left_over.summaries, *left_over.lacking]
+    if not parents:
+        return comparisons, {}
+    sharing = pa.table({"segment": pa.array(parents, pa.string())})
+    sql = f"select * from ({window.sql}) semi join sharing using (segment)"
+    rows = stores.lake.query(sql, window.parameters, **window.tables, sharing=sharing).to_pandas()
+    references = {parent: [summary.scores] for parent, summary in left_over.summaries.items()}
+    scored = rows["segment"].value_counts().to_dict()
+    lacking = {parent: scored[parent] for parent in sorted(left_over.lacking) if parent in scored}
+    return [*comparisons, *compare_frame(references, rows, rows["segment"].to_numpy())], lacking
 
 
 def whole_days(window: timedelta, now: datetime) -> tuple[datetime, datetime]:
@@ -57,12 +91,37 @@ def level_of_a_day(spec: ModelLineSpec) -> float:
     return min(spec.drift.false_alarms_per_month / DAYS_OF_A_MONTH / sharing_checks(spec), 0.5)
 
 
+def say_compared(left_over: LeftOver, lacking: Mapping[str, int]) -> str:
+    """Which models of a fleet were compared with a part of their holdout, and which with nothing; empty where all of it was.
+
+    Args:
+        left_over: the parents that share their rows.
+        lacking: rows by parent that has no holdout rows of their kind.
+    """
+    said = ""
+    if left_over.summaries:
+        named = _name_some(sorted(left_over.summaries))
+        said = f" Scores of {named} were compared with those holdout rows that no model below would serve."
+    if lacking:
+        named = _name_some([f"{parent} ({rows:,} rows)" for parent, rows in lacking.items()])
+        said += f" Not judged: {named}, of whose holdout no such rows were kept."
+    return said
+
+
+def _name_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SAID:,} more" if len(names) > _MOST_SAID else ""
+    return ", ".join(names[:_MOST_SAID]) + more
+
+
 def _judge(
-    stores: LineStores, check: CheckKind, now: datetime, span: tuple[datetime, datetime], window: Window | None
+    stores: LineStores,
+    check: CheckKind,
+    now: datetime,
+    span: tuple[datetime, datetime],
+    serving: Sequence[Serving],
+    comparisons: Sequence[Comparison],
 ) -> Judgement:
     spec = stores.spec
-    serving = list_serving(stores)
-    comparisons = compare_window(stores.lake, spec.name, window, serving) if window is not None else []
     versions = {entry.segment: entry.version for entry in serving}
     history = stores.drift_results.count_exceeded(spec.name, check, span[1], spec.drift.hysteresis.of - 1, versions)
     report, judged = evaluate_drift(comparisons, spec.drift, history, sharing_checks(spec))

@@ -1,10 +1,20 @@
-"""Which model is judged on which rows: every champion that serves, on all rows of its own segment or level."""
+"""Which model is judged on which rows: its features on all rows of its own segment or level, its scores on those it gave."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
 
+from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.segments import segment_keys
+from factory_assets.core.serving.left_over import (
+    HoldoutScores,
+    HoldoutSummary,
+    find_sharing,
+    keep_left_over,
+    summarise_holdout,
+)
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.delta.lake import PinnedTable
 from factory_assets.storage.sql import quote_identifier
@@ -15,6 +25,37 @@ def list_serving(stores: LineStores) -> list[Serving]:
     """The champions that serve, in the order of their segments."""
     serving = stores.versions.standing(stores.spec.name).serving
     return [Serving(segment, segment, champion.version) for segment, champion in sorted(serving.items())]
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """The serving parents that share their rows with models below them, and what is compared with the rows they score.
+
+    `summaries` are of those rows of their holdouts that they would serve now; for a parent in `lacking` there are none.
+    """
+
+    summaries: Mapping[str, HoldoutSummary] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
+
+    def shares(self, segment: str) -> bool:
+        """Whether a serving model's own holdout has rows of another kind than those that it scores."""
+        return segment in self.summaries or segment in self.lacking
+
+
+def read_left_over(stores: LineStores, versions: Mapping[str, int]) -> LeftOver:
+    """What the models below them leave to the parents among the serving `versions`."""
+    spec = stores.spec
+    sharing = find_sharing(versions, spec.levels)
+    kept = stores.holdout_scores.read(spec.name, {parent: versions[parent] for parent in sorted(sharing)})
+    return summarise_left_over(spec, kept, versions)
+
+
+def summarise_left_over(spec: ModelLineSpec, kept: Mapping[str, HoldoutScores], serving: Collection[str]) -> LeftOver:
+    """As `read_left_over`, of holdouts that are here."""
+    sharing = find_sharing(serving, spec.levels)
+    own = {parent: keep_left_over(kept[parent], parent, serving, spec.levels) for parent in sharing & set(kept)}
+    summaries = {parent: summarise_holdout(spec, rows) for parent, rows in own.items() if len(rows.scores)}
+    return LeftOver(summaries, sharing - set(summaries))
 
 
 def window_of_features(
@@ -53,14 +94,10 @@ def window_of_features(
 
 
 def window_of_scores(stores: LineStores, table: PinnedTable, name: str, span: tuple[datetime, datetime]) -> Window:
-    """The scores of a window under the segment of the model that gave them, where that is the row's own segment.
-
-    A parent scores what its segments leave over, which says nothing beside the scores of all rows on its holdout.
-    """
+    """The scores of a window under the segment of the model that gave them."""
     as_of = quote_identifier(stores.spec.as_of)
-    own = "segment = model_segment" if stores.spec.segment_by else "true"
     sql = (
         f"select model_segment as segment, score as {quote_identifier(name)} from current_rows "
-        f"where {own} and {as_of} >= ? and {as_of} < ?"
+        f"where {as_of} >= ? and {as_of} < ?"
     )
     return Window(sql, list(span), {"current_rows": table}, {name: "double"})
