@@ -27,7 +27,6 @@ from factory_assets.core.training.time_split import HOLDOUT, TRAIN
 from factory_assets.lines.fitting import Plan
 from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.packages import estimator_packages
-from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.setting_aside import SetAside
@@ -54,6 +53,7 @@ class Cycle:
     aside: SetAside
     entries: SegmentEntries
     cpu_seconds: Mapping[str, float]
+    pictures: Mapping[str, bytes]
     decisions: Mapping[str, NodeDecision]
     report: FleetReport | None
     before: LineStanding
@@ -71,16 +71,15 @@ class Cycle:
         }
 
 
-def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[TrainingCycle, dict[str, bytes]]:
-    """Records a cycle up to its decisions; done again after a kill it gives the same version. Returns it and its pictures.
+def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> TrainingCycle:
+    """Records a cycle up to its decisions; done again after a kill it gives the same version.
 
     Raises:
         PromotionConflictError: when somebody else decided on the line meanwhile; nothing has taken effect then.
     """
     models, serving = _gather_models(stores, cycle, bundles)
     artefact_path, _ = stores.artefacts.write(stores.spec.name, stream_bundle(models))
-    pictures = draw_root(stores.spec, cycle.plan, cycle.results.get(ALL))
-    fleet = stores.registry.log_training(_describe(stores, cycle, stores.artefacts.path(artefact_path), serving, pictures))
+    fleet = stores.registry.log_training(_describe(stores, cycle, stores.artefacts.path(artefact_path), serving))
     runs = cycle.entries.settle(fleet, cycle.results, cycle.decisions)
     kept = {segment: trained for segment, (trained, packed) in cycle.fitted.items() if packed.sha256 in models}
     stores.references.record(
@@ -100,7 +99,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[Tr
         for segment, decision in list_changes(cycle.decisions, cycle.before, cycle.plan.to_fit).items()
     ]
     stores.versions.decide(cycle.before, fleet.version, rows, cycle.now, cycle.run_id)
-    return recorded, pictures
+    return recorded
 
 
 def _keep_holdouts(stores: LineStores, cycle: Cycle, version: int, kept: Mapping[str, TrainedModel]) -> None:
@@ -268,9 +267,7 @@ def _cycle_row(stores: LineStores, cycle: Cycle, artefact_path: str, fleet: Regi
     )
 
 
-def _describe(
-    stores: LineStores, cycle: Cycle, bundle: Path, serving: list[ServingModel], pictures: Mapping[str, bytes]
-) -> TrainingRecord:
+def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[ServingModel]) -> TrainingRecord:
     spec, training_set, plan = stores.spec, cycle.training_set, cycle.plan
     root = cycle.results.get(ALL)
     trained = root.trained if root is not None else None
@@ -301,7 +298,7 @@ def _describe(
             "factory.training_set_version": str(training_set.table.version),
             "factory.feature_set_version": str(training_set.feature_set.version),
         },
-        pictures={**pictures, **segments, **_search_files(trained)},
+        pictures={**cycle.pictures, **segments, **_search_files(trained)},
         inputs=[
             (training_set.table, "training"),
             (training_set.feature_set, "features"),

@@ -5,6 +5,7 @@ Each step can be done again and gives the same result.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from factory_assets.core.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
+from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.segment_entries import open_entries
 from factory_assets.lines.serving import Bundles
@@ -39,7 +41,7 @@ class TrainingOutcome:
     fitted: bool
     cycle: TrainingCycle
     decisions: tuple[dict[str, Any], ...] = ()
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -77,9 +79,9 @@ def train_line(stores: LineStores, now: datetime, run_id: str, segments: Iterabl
         stores.cycles.record(_seen_again(newest, inputs, training_set))
         return _show(stores, newest)
     cycle = _fit_and_decide(stores, training_set, before, plan, bundles, inputs, newest, requested, now, run_id)
-    recorded, pictures = record_cycle(stores, cycle, bundles)
+    recorded = record_cycle(stores, cycle, bundles)
     outcome = _show(stores, recorded)
-    return replace(outcome, fitted=True, cycle=recorded, pictures=pictures, cpu_seconds=cycle.cpu_seconds)
+    return replace(outcome, fitted=True, cycle=recorded, pictures=cycle.pictures, cpu_seconds=cycle.cpu_seconds)
 
 
 def _fit_and_decide(
@@ -98,11 +100,15 @@ def _fit_and_decide(
     deepest = newest.deepest_level if newest is not None and requested else None
     gate = FleetGate(stores.spec, plan.nodes, plan.rows, frozenset(before.serving), deepest)
     aside, key = SetAside(), _cycle_key(plan, before)
+    drawing: list[Future[dict[str, bytes]]] = []
 
-    with open_entries(stores, plan, key, gate) as entries:
+    # The model of all rows is fitted first: its pictures are drawn while the segments are.
+    with ThreadPoolExecutor(1) as beside, open_entries(stores, plan, key, gate) as entries:
 
         def keep(result: SegmentResult) -> SegmentResult:
             kept = aside.keep(result)
+            if kept.segment == ALL:
+                drawing.append(beside.submit(draw_root, stores.spec, plan, kept))
             entries.take(kept)
             return kept
 
@@ -117,6 +123,7 @@ def _fit_and_decide(
         aside=aside,
         entries=entries,
         cpu_seconds=fits.cpu_seconds,
+        pictures=drawing[0].result() if drawing else {},
         decisions=decisions,
         report=report if stores.spec.segment_by else None,
         before=before,
