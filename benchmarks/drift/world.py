@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from factory_assets.core.drift import build_references
 from factory_assets.storage.delta.lake import Lake, TableSpec
-from factory_assets.storage.tables.drift_references import DriftReferences
-from factory_assets.storage.tables.drift_windows import Serving, Window
+from factory_assets.storage.tables.drift_references import DriftReferences, Serving
+from factory_assets.storage.tables.drift_windows import Window
 
 LINE = "fleet"
 START = datetime(2013, 1, 1, tzinfo=UTC)

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from factory_assets.contracts.drift_policy import DriftSpec
 from factory_assets.contracts.reports import ScoreProfile
 from factory_assets.core.drift import build_references
+from factory_assets.core.drift.counting import ChangedTypeError
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.tables import drift_windows
-from factory_assets.storage.tables.drift_references import DriftReferences
+from factory_assets.storage.tables.drift_references import DriftReferences, Serving
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS, DriftResults
-from factory_assets.storage.tables.drift_windows import ChangedTypeError, Serving, Window, compare_window
+from factory_assets.storage.tables.drift_windows import Window, compare_window
 
 START = datetime(2013, 7, 1, tzinfo=UTC)
 SPAN = (START, START + timedelta(days=7))

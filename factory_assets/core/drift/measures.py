@@ -16,6 +16,8 @@ from factory_assets.core.drift.references import BINS, coarse_cells
 SHARE_FLOOR = 1e-4
 # As Evidently norms it: a constant has no spread to measure in.
 _LEAST_SPREAD = 1e-3
+# What is worked out on the way to the bins of so many stays in the cache, and is not asked of the system again each time.
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,17 @@ class Comparison:
     def _coarse(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.is_numeric:
             return self.reference, self.current
-        groups, cells = self.reference.shape
         width = BINS + 3
-        place = np.empty((groups, cells), dtype=np.intp)
-        place[:, :-1] = coarse_cells(self.reference[:, :-2])
-        place[:, -1] = width - 1
-        place += np.arange(groups)[:, None] * width
-        before, now = (
-            np.bincount(place.ravel(), counts.ravel(), minlength=groups * width).reshape(groups, width)
-            for counts in (self.reference, self.current)
-        )
+        before, now = np.empty((2, len(self.reference), width))
+        for start in range(0, len(self.reference), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            reference, current = self.reference[some], self.current[some]
+            place = np.empty(reference.shape, dtype=np.intp)
+            place[:, :-1] = coarse_cells(reference[:, :-2])
+            place[:, -1] = width - 1
+            place += np.arange(len(place))[:, None] * width
+            for counts, bins in ((reference, before), (current, now)):
+                bins[some] = np.bincount(place.ravel(), counts.ravel(), minlength=len(place) * width).reshape(-1, width)
         return before, now
 
     def shares_of(self, place: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
@@ -129,8 +132,8 @@ def psi(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
             np.maximum(counts / total, np.maximum(SHARE_FLOOR, 0.5 / total))
             for counts, total in zip((reference, current), rows, strict=True)
         )
-        terms = np.where(either, (p - q) * np.log(p / q), 0.0)
-    return np.asarray(np.where((rows[0] > 0) & (rows[1] > 0), terms, 0.0).sum(axis=1))
+        sums = np.where(either, (p - q) * np.log(p / q), 0.0).sum(axis=1)
+    return _where_both(rows, sums)
 
 
 def jensen_shannon(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
@@ -159,9 +162,8 @@ def chi_square(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, 
     filled = both > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = reference / rows[0] - current / rows[1]
-        terms = np.where(filled, np.square(gap) / both, 0.0)
-        statistic = np.where((rows[0] > 0) & (rows[1] > 0), terms, 0.0).sum(axis=1) * (rows[0] * rows[1])[:, 0]
-    return statistic, np.maximum(filled.sum(axis=1) - 1, 0)
+        statistic = np.where(filled, np.square(gap) / both, 0.0).sum(axis=1) * (rows[0] * rows[1])[:, 0]
+    return _where_both(rows, statistic), np.maximum(filled.sum(axis=1) - 1, 0)
 
 
 def kolmogorov_smirnov(comparison: Comparison) -> np.ndarray:
@@ -191,6 +193,11 @@ def wasserstein(comparison: Comparison) -> np.ndarray:
     spread = np.maximum(comparison.spread, _LEAST_SPREAD)
     either = (present > 0) & (comparison.reference[:, :-1].sum(axis=1) > 0)
     return np.where(either, (inside + outside) / spread, 0.0)
+
+
+def _where_both(rows: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> np.ndarray:
+    """The values where both sides have rows (g, 1), and 0 elsewhere."""
+    return np.where((rows[0] > 0)[:, 0] & (rows[1] > 0)[:, 0], values, 0.0)
 
 
 def _gaps(reference: np.ndarray, current: np.ndarray) -> np.ndarray:

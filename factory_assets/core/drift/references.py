@@ -121,16 +121,16 @@ def coarse_cells(edge_counts: np.ndarray) -> np.ndarray:
         Bin numbers, shape (..., k + 1), rising along the last axis.
     """
     counts = np.asarray(edge_counts, dtype=np.int64)
-    # Whole numbers far below 2**52: a quotient that is cut off is the quotient of whole numbers, and quicker.
-    reached = np.cumsum(counts, axis=-1, dtype=np.float64)
-    total = np.maximum(reached[..., -1:], 1.0)
+    reached = np.cumsum(counts, axis=-1)
+    total = np.maximum(reached[..., -1:], 1)
     reached -= counts
     reached *= BINS
-    reached /= total
-    numbers: np.ndarray = np.full((*counts.shape[:-1], counts.shape[-1] + 1), BINS - 1, dtype=np.int64)
-    np.minimum(reached, BINS - 1, out=numbers[..., :-1], casting="unsafe")
+    numbers: np.ndarray = np.empty((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
+    # Whole numbers far below 2**52: a quotient that is cut off is the quotient of whole numbers, and quicker.
+    np.minimum(reached / total, BINS - 1, out=numbers[..., :-1], casting="unsafe")
+    numbers[..., -1] = BINS - 1
     # An empty first cell is there only to tell values below a heavy smallest one.
-    numbers[..., 1:] += counts[..., :1] == 0
+    numbers[counts[..., 0] == 0, 1:] += 1
     return numbers
 
 

@@ -18,8 +18,8 @@ from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feat
 from factory_assets.lines.judging.serving import LeftOver, list_serving, read_left_over, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.delta.lake import PinnedTable
-from factory_assets.storage.tables.drift_references import PREDICTION
-from factory_assets.storage.tables.drift_windows import Serving, compare_window
+from factory_assets.storage.tables.drift_references import PREDICTION, Serving
+from factory_assets.storage.tables.drift_windows import compare_window
 
 _SHARING: frozenset[CheckKind] = frozenset(
     {"feature_drift", "joint_drift", "prediction_drift", "label_drift", "quality", "estimated_quality"}

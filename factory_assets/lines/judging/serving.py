@@ -18,7 +18,8 @@ from factory_assets.core.serving.left_over import (
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.delta.lake import PinnedTable
 from factory_assets.storage.sql import quote_identifier
-from factory_assets.storage.tables.drift_windows import Serving, Window
+from factory_assets.storage.tables.drift_references import Serving
+from factory_assets.storage.tables.drift_windows import Window
 
 
 def list_serving(stores: LineStores) -> list[Serving]:

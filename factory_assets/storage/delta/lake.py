@@ -7,13 +7,14 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from factory_assets.storage.delta.lake_files import LakeFiles, open_files
 from factory_assets.storage.delta.object_stores import register_store, storage_options
-from factory_assets.storage.delta.snapshots import open_table, select_sql
+from factory_assets.storage.delta.snapshots import open_table, refuse_unreadable, select_sql
 from factory_assets.storage.engine import connect, connect_apart
 from factory_assets.storage.sql import quote_identifier
 
@@ -69,6 +70,12 @@ class PinnedTable:
     def sql(self) -> str:
         """A DuckDB SELECT over exactly this version's rows."""
         return select_sql(self.handle)
+
+    def read(self, columns: Sequence[str], where: pc.Expression) -> pa.Table:
+        """The rows of a filter by Arrow's own reader: columns of lists take DuckDB three times as long."""
+        refuse_unreadable(self.handle)
+        found: pa.Table = self.handle.to_pyarrow_dataset().to_table(list(columns), where)
+        return found
 
     @property
     def columns(self) -> list[str]:

@@ -6,10 +6,12 @@ Compact, so that a fleet's references are read in one sweep: 1,000 segments of 1
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from factory_assets.contracts.reports import FeatureReference, ScoreProfile
-from factory_assets.storage.delta.lake import Lake, TableSpec
+from factory_assets.storage.delta.lake import Lake, PinnedTable, TableSpec
 from factory_assets.storage.sql import equals_any
 
 _NUMBERS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
@@ -40,6 +42,15 @@ DRIFT_REFERENCES = TableSpec(
 )
 PREDICTION, LABEL = "prediction", "label"
 _SEGMENTS_A_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Which reference the rows of a segment are compared with: that of `model_segment` at `version`."""
+
+    segment: str
+    model_segment: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,35 @@ class DriftReferences:
         return ScoreProfile(*(tuple(found[0][f"profile_{name}"]) for name in _PROFILE_COLUMNS))
 
 
+def to_served(serving: Sequence[Serving]) -> pa.Table:
+    """A row for each of them, and its place among them."""
+    return pa.table(
+        {
+            "place": pa.array(range(len(serving)), pa.int32()),
+            "segment": [entry.segment for entry in serving],
+            "model_segment": [entry.model_segment for entry in serving],
+            "version": pa.array([entry.version for entry in serving], pa.int64()),
+        }
+    )
+
+
+def read_serving(references: PinnedTable, line: str, served: pa.Table, features: Sequence[str]) -> pa.Table:
+    """The references of these features that serve: by the `place` of their segment, then by feature.
+
+    Without its lists through the join: to carry them costs more than to read them.
+    """
+    versions = served["version"].unique()
+    where = (pc.field("line") == line) & pc.field("version").isin(versions) & pc.field("feature").isin(list(features))
+    rows = references.read(_SERVING_COLUMNS, where)
+    keyed = rows.select(["segment", "version", "feature"]).append_column("row", pa.array(np.arange(len(rows))))
+    joined = served.join(keyed, ["model_segment", "version"], ["segment", "version"], "inner")
+    joined = joined.sort_by([("place", "ascending"), ("feature", "ascending")])
+    if not joined["row"].equals(keyed["row"]):
+        rows = rows.take(joined["row"])
+    return rows.append_column("place", joined["place"])
+
+
+_SERVING_COLUMNS = ("segment", "version", "feature", "edges", "counts", "spread", "discrete", "design_effect")
 _REFERENCE_COLUMNS = tuple(FeatureReference.__dataclass_fields__)
 _PROFILE_COLUMNS = tuple(ScoreProfile.__dataclass_fields__)
 
