@@ -1,5 +1,7 @@
 """The sweep over Delta gives what the same rows give in memory, and leaves the memory that the next day needs."""
 
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,10 +16,11 @@ from factory_assets.contracts.reports import ScoreProfile
 from factory_assets.core.drift import build_references
 from factory_assets.core.drift.counting import ChangedTypeError
 from factory_assets.core.drift.frames import compare_frame
+from factory_assets.core.drift.packing import FLOATS, INTEGERS, unpack
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.tables import drift_windows
-from factory_assets.storage.tables.drift_references import DriftReferences, Serving
+from factory_assets.storage.tables.drift_references import DRIFT_REFERENCES, DriftReferences, Serving
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS, DriftResults
 from factory_assets.storage.tables.drift_windows import Window, compare_window
 
@@ -53,6 +56,16 @@ def kept(lake, reference):
     made = build_references(reference, FEATURES, reference["segment"].to_numpy())
     DriftReferences(lake).record("line", 3, made)
     return made
+
+
+def as_an_older_release_wrote_them(lake):
+    """Edges and counts as lists."""
+    rows = lake.find(DRIFT_REFERENCES.name).handle.to_pyarrow_table()
+    for name, kind, numbers in (("edges", FLOATS, pa.float64()), ("counts", INTEGERS, pa.int64())):
+        lists = [unpack(packed, kind) for packed in rows[name].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(lists, pa.list_(numbers)))
+    shutil.rmtree(lake.uri(DRIFT_REFERENCES.name))
+    lake.replace(replace(DRIFT_REFERENCES, schema=rows.schema), rows)
 
 
 def window(table, features=FEATURES, span=SPAN):
@@ -116,6 +129,14 @@ def test_references_in_many_files_and_with_features_of_some_segments_alone_count
     same(ours, compare_frame(made, current, current["segment"].to_numpy()))
 
 
+def test_a_lake_may_lie_in_any_folder(tmp_path):
+    lake = Lake(str(tmp_path / "a folder of ü's, 50%"))
+    made, current = kept(lake, rows(0)), rows(1, 400)
+    serving = [Serving(segment, segment, 3) for segment in made]
+    ours = compare_window(lake, "line", window(write(lake, current)), serving)
+    same(ours, compare_frame(made, current, current["segment"].to_numpy()))
+
+
 def test_other_versions_and_lines_are_not_compared_with(lake):
     kept(lake, rows(0))
     table = write(lake, rows(1))
@@ -143,6 +164,32 @@ def test_any_numbers_are_counted_alike(tmp_path_factory, before, data):
     ours = compare_window(lake, "line", window(write(lake, current), ["x"]), [Serving("all", "all", 3)])
     theirs = compare_frame(made, current)
     assert ours[0].current.tolist() == theirs[0].current.tolist()
+
+
+class TestReferencesOfAnOlderRelease:
+    def test_serve_as_they_did(self, lake):
+        made, current = kept(lake, rows(0)), rows(1, 400, shift=1.0)
+        table, serving = write(lake, current), [Serving(segment, segment, 3) for segment in made]
+        expected = compare_frame(made, current, current["segment"].to_numpy())
+        packed = DriftReferences(lake).read("line", "c'", 3)
+        as_an_older_release_wrote_them(lake)
+        same(compare_window(lake, "line", window(table), serving), expected)
+        assert DriftReferences(lake).read("line", "c'", 3) == packed != ()
+
+    def test_are_packed_with_all_lines_and_versions_before_the_next_are_written(self, lake):
+        made = kept(lake, rows(0))
+        profile = ScoreProfile((0.5,), (1, 1), (0.0, 1.0), (0.1, 0.1), (0.01, 0.01))
+        predicted = build_references(pd.DataFrame({"prediction": [0.1, 0.9]}), ["prediction"])
+        DriftReferences(lake).record("other", 1, predicted, {"all": profile})
+        before = lake.rows(DRIFT_REFERENCES)
+        as_an_older_release_wrote_them(lake)
+        DriftReferences(lake).record("line", 4, {"a": made["a"]})
+        references = lake.find(DRIFT_REFERENCES.name)
+        assert references.handle.metadata().partition_columns == ["line"]
+        assert references.columns == DRIFT_REFERENCES.schema.names
+        assert lake.rows(DRIFT_REFERENCES, "version <> 4") == before
+        assert DriftReferences(lake).read("line", "a", 4) == DriftReferences(lake).read("line", "a", 3) != ()
+        assert DriftReferences(lake).read_profile("other", "all", 1) == profile
 
 
 class TestReferences:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from factory_assets.contracts.maintenance import MaintenanceSpec
@@ -41,6 +42,7 @@ def test_tables_are_written_pinned_read_and_listed(lake: Lake) -> None:
     lake.upsert(SPEC, table(b=2, c=2))
     assert contents(lake) == {"a": 1, "b": 2, "c": 2}
     assert lake.query("select sum(value) as s from t", t=pinned).to_pylist() == [{"s": 2}]
+    assert pinned.read(["value"], pc.field("key") == "b").to_pylist() == [{"value": 1}]
     assert lake.append_once(SPEC, table(d=4), "app", 1)
     assert not lake.append_once(SPEC, table(e=5), "app", 1)
     assert lake.files.table_names() == ["ops/things"]
@@ -54,6 +56,7 @@ def test_odd_partition_values_come_back_and_skip_files(lake: Lake) -> None:
     pinned = lake.pin("marts/odd")
     assert lake.query("select k, day, n from t order by n", t=pinned).to_pylist() == rows.to_pylist()
     assert lake.query("select n from t where k = '[z]'", t=pinned).to_pylist() == [{"n": 6}]
+    assert pinned.read(["n"], pc.field("k") == "[z]").to_pylist() == [{"n": 6}]
 
 
 def test_writers_that_meet_lose_nothing(lake: Lake) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from factory_assets.core.drift.measures import Comparison
+from factory_assets.core.drift.packing import FLOATS, INTEGERS, unpack_lists
 
 # Of a table of values: the place of the row's segment. No feature has this name: names of columns hold no space.
 PLACE = "place of segment"
@@ -26,7 +27,7 @@ def count_numbers(kept: pa.Table, values: pa.Table, segments: Sequence[str]) -> 
         values: PLACE, and a column for each feature.
         segments: the key at each place.
     """
-    flat, sizes = _flatten(kept["edges"])
+    flat, sizes = unpack_lists(kept["edges"], FLOATS)
     groups, widest = len(sizes), max(int(sizes.max(initial=0)), 1)
     # Padded to one less than a power of two, so that a search needs no bounds.
     edges = _pad(flat, sizes, (1 << widest.bit_length()) - 1, np.inf)
@@ -98,7 +99,7 @@ def _comparison(
     above: np.ndarray,
     sizes: np.ndarray,
 ) -> Comparison:
-    counts, filled = _flatten(found["counts"])
+    counts, filled = unpack_lists(found["counts"], INTEGERS)
     wrong = sorted(set(features[filled != sizes + 2]))
     if wrong:
         raise ChangedTypeError(

@@ -1,6 +1,8 @@
 """The one writer of `ops/drift_references`: what each model version's training rows looked like, feature by feature.
 
 Compact, so that a fleet's references are read in one sweep: 1,000 segments of 12 features are 12,000 rows and 3 MB.
+`edges` and `counts` are packed (`core/drift/packing.py`); in a table of an older release they are lists, which are packed
+where they are read, and for good before the first write.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from factory_assets.contracts.reports import FeatureReference, ScoreProfile
+from factory_assets.core.drift.packing import FLOATS, INTEGERS, pack, pack_lists, unpack
 from factory_assets.storage.delta.lake import Lake, PinnedTable, TableSpec
 from factory_assets.storage.sql import equals_any
 
@@ -23,9 +26,9 @@ DRIFT_REFERENCES = TableSpec(
             ("segment", pa.string()),
             ("version", pa.int64()),
             ("feature", pa.string()),
-            ("edges", _NUMBERS),
+            ("edges", pa.binary()),
             ("categories", pa.list_(pa.string())),
-            ("counts", _COUNTS),
+            ("counts", pa.binary()),
             ("spread", pa.float64()),
             ("discrete", pa.bool_()),
             ("design_effect", pa.float64()),
@@ -41,6 +44,7 @@ DRIFT_REFERENCES = TableSpec(
     sort_by=("version", "segment", "feature"),
 )
 PREDICTION, LABEL = "prediction", "label"
+_PACKED = {"edges": FLOATS, "counts": INTEGERS}
 _SEGMENTS_A_BATCH = 64
 
 
@@ -84,6 +88,7 @@ class DriftReferences:
                 some = {segment: references[segment] for segment in segments[start : start + _SEGMENTS_A_BATCH]}
                 yield _to_batch(line, version, some, profiles or {})
 
+        self._pack_for_good()
         predicate = " and ".join(
             (equals_any("line", [line]), equals_any("version", [version]), equals_any("segment", segments))
         )
@@ -91,13 +96,17 @@ class DriftReferences:
 
     def read(self, line: str, segment: str, version: int) -> tuple[FeatureReference, ...]:
         """The references of one model, in the order of their names; none when nothing was recorded."""
-        found = self.lake.rows(DRIFT_REFERENCES, "line = ? and segment = ? and version = ?", [line, segment, version])
+        references = self.lake.find(DRIFT_REFERENCES.name)
+        if references is None:
+            return ()
+        where = (pc.field("line") == line) & (pc.field("segment") == segment) & (pc.field("version") == version)
+        found = pack_columns(references.read(_REFERENCE_COLUMNS, where)).sort_by("feature").to_pylist()
         return tuple(
             FeatureReference(
                 row["feature"],
-                tuple(row["edges"]),
+                unpack(row["edges"], FLOATS),
                 tuple(row["categories"]),
-                tuple(row["counts"]),
+                unpack(row["counts"], INTEGERS),
                 row["spread"],
                 row["discrete"],
                 row["design_effect"],
@@ -113,6 +122,16 @@ class DriftReferences:
             return None
         return ScoreProfile(*(tuple(found[0][f"profile_{name}"]) for name in _PROFILE_COLUMNS))
 
+    def _pack_for_good(self) -> None:
+        """Writes the table of an older release again, with packed numbers."""
+
+        def packed(rows: pa.Table) -> pa.Table:
+            return pack_columns(rows).select(DRIFT_REFERENCES.schema.names)
+
+        references = self.lake.find(DRIFT_REFERENCES.name)
+        if references is not None and not pa.types.is_binary(references.dataset().schema.field("edges").type):
+            self.lake.rewrite(DRIFT_REFERENCES, packed)
+
 
 def to_served(serving: Sequence[Serving]) -> pa.Table:
     """A row for each of them, and its place among them."""
@@ -126,6 +145,14 @@ def to_served(serving: Sequence[Serving]) -> pa.Table:
     )
 
 
+def pack_columns(rows: pa.Table) -> pa.Table:
+    """The rows with packed numbers, whichever release wrote them."""
+    for place, column in enumerate(rows.schema):
+        if column.name in _PACKED and not pa.types.is_binary(column.type):
+            rows = rows.set_column(place, column.name, pack_lists(rows[column.name], _PACKED[column.name]))
+    return rows
+
+
 def read_serving(references: PinnedTable, line: str, served: pa.Table, features: Sequence[str]) -> pa.Table:
     """The references of these features that serve: by the `place` of their segment, then by feature.
 
@@ -133,7 +160,7 @@ def read_serving(references: PinnedTable, line: str, served: pa.Table, features:
     """
     versions = served["version"].unique()
     where = (pc.field("line") == line) & pc.field("version").isin(versions) & pc.field("feature").isin(list(features))
-    rows = references.read(_SERVING_COLUMNS, where)
+    rows = pack_columns(references.read(_SERVING_COLUMNS, where))
     keyed = rows.select(["segment", "version", "feature"]).append_column("row", pa.array(np.arange(len(rows))))
     joined = served.join(keyed, ["model_segment", "version"], ["segment", "version"], "inner")
     joined = joined.sort_by([("place", "ascending"), ("feature", "ascending")])
@@ -158,6 +185,7 @@ def _to_batch(
         "segment": [segment for segment, _ in rows],
         "version": [version] * len(rows),
         **{name: [getattr(r, name) for _, r in rows] for name in _REFERENCE_COLUMNS},
+        **{name: [pack(getattr(r, name), kind) for _, r in rows] for name, kind in _PACKED.items()},
         **{f"profile_{name}": [getattr(p, name, None) for p in kept] for name in _PROFILE_COLUMNS},
     }
     schema = DRIFT_REFERENCES.schema

@@ -14,7 +14,13 @@ from factory_assets.core.drift.counting import PLACE, count_numbers, count_texts
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.storage.delta.lake import Lake, PinnedTable
 from factory_assets.storage.sql import quote_identifier
-from factory_assets.storage.tables.drift_references import DRIFT_REFERENCES, Serving, read_serving, to_served
+from factory_assets.storage.tables.drift_references import (
+    DRIFT_REFERENCES,
+    Serving,
+    pack_columns,
+    read_serving,
+    to_served,
+)
 
 # Of 8 bytes each, held while they are counted.
 _MOST_VALUES = 16_000_000
@@ -74,7 +80,8 @@ def compare_window(lake: Lake, line: str, window: Window, serving: Sequence[Serv
         found.append(count_numbers(read_serving(references, line, served, names), values, segments))
     if text:
         tables = {**window.tables, "reference_rows": references, "serving": served}
-        found.append(count_texts(lake.query(_text_sql(window.sql, text), [line, text, *window.parameters], **tables)))
+        counted = lake.query(_text_sql(window.sql, text), [line, text, *window.parameters], **tables)
+        found.append(count_texts(pack_columns(counted)))
     return [comparison for comparison in found if len(comparison.features)]
 
 
