@@ -3,8 +3,10 @@
 All take and give arrays over the first axis, one entry a comparison (a feature of a segment).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +20,7 @@ SHARE_FLOOR = 1e-4
 _LEAST_SPREAD = 1e-3
 # What is worked out on the way to the bins of so many stays in the cache, and is not asked of the system again each time.
 _AT_ONCE = 1_000
+_Rowwise = TypeVar("_Rowwise", bound=Callable[..., np.ndarray])
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,18 @@ def effect_sizes(comparison: Comparison, measure: DriftMeasure) -> np.ndarray:
     return {"psi": psi, "jensen_shannon": jensen_shannon, "cramers_v": cramers_v}[measure](*comparison.coarse())
 
 
+def in_blocks(measure: _Rowwise) -> _Rowwise:
+    """A function of arrays over the same first axis, worked out for so many comparisons at a time."""
+
+    @wraps(measure)
+    def whole(*arrays: np.ndarray) -> np.ndarray:
+        starts = range(0, max(len(arrays[0]), 1), _AT_ONCE)
+        return np.concatenate([measure(*(array[start : start + _AT_ONCE] for array in arrays)) for start in starts])
+
+    return cast(_Rowwise, whole)
+
+
+@in_blocks
 def psi(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     """Population stability index of counts over the same bins, shape (g, k): sum of (p - q) ln(p / q).
 

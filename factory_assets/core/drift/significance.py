@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special, stats
 
 from factory_assets.contracts.drift_policy import DriftMeasure, DriftNull
-from factory_assets.core.drift.measures import Comparison, chi_square, effect_sizes
+from factory_assets.core.drift.measures import Comparison, chi_square, effect_sizes, in_blocks
 
 _LEAST_EXPECTED = 5.0
 # Below this many current rows the limit distributions are too rough for the small levels that a fleet needs.
@@ -86,12 +86,14 @@ def kolmogorov_p_values(reference: np.ndarray, current: np.ndarray, designs: np.
     return np.asarray(np.clip(special.kolmogorov(scaled), 0.0, 1.0))
 
 
+@in_blocks
 def chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
     """Pearson's test as it is, without a care for rare bins."""
     statistic, freedom = chi_square(reference, current)
     return np.where(freedom > 0, special.chdtrc(np.maximum(freedom, 1), statistic / designs), 1.0)
 
 
+@in_blocks
 def pooled_chi_square_p_values(reference: np.ndarray, current: np.ndarray, designs: np.ndarray) -> np.ndarray:
     """Pearson's test with all bins pooled where fewer than five rows of a side are expected: it fails there.
 
