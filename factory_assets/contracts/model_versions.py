@@ -78,6 +78,11 @@ class LineStanding:
         return all(standing.champion is not None for standing in self.segments.values() if standing.serves)
 
     @property
+    def champions(self) -> dict[str, Champion]:
+        """Every segment's champion, whether or not it serves."""
+        return {segment: found.champion for segment, found in self.segments.items() if found.champion is not None}
+
+    @property
     def serving(self) -> dict[str, Champion]:
         """The champions that serve, by segment; a segment that is not here is served by its nearest parent that is."""
         return {

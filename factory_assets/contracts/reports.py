@@ -164,6 +164,24 @@ class QualityReport:
 
 
 @dataclass(frozen=True)
+class FleetQualityReport:
+    """The verdict on every model that serves a line, worst first, whose reason it gives with counts of the others."""
+
+    segments: tuple[tuple[str, QualityReport], ...]
+    reason: str
+
+    @property
+    def worst(self) -> QualityReport:
+        """The report on the worst model."""
+        return self.segments[0][1]
+
+    @property
+    def failing_segments(self) -> tuple[str, ...]:
+        """Keys of the segments whose models decayed, worst first."""
+        return tuple(segment for segment, report in self.segments if report.decayed)
+
+
+@dataclass(frozen=True)
 class FreshnessReport:
     """How old something is against its limit. `lag_seconds` is None when there is nothing at all."""
 

@@ -69,10 +69,17 @@ def write_fleet(lake: Lake, days: int = DAYS, changed: str = "", moved: float = 
     lake.replace(TableSpec("marts/fct_thing", labels.schema, ("id",)), labels)
 
 
-def write_later(lake: Lake, days: int = 14, moved: Mapping[str, float] | None = None, turned: Collection[str] = ()) -> None:
+def write_later(
+    lake: Lake,
+    days: int = 14,
+    moved: Mapping[str, float] | None = None,
+    turned: Collection[str] = (),
+    all_late: Collection[str] = (),
+) -> None:
     """Rows of every route on the days after `write_fleet`'s, drawn by the same rules.
 
-    `moved` is added to a route's `x` once its labels are drawn; the labels of routes in `turned` are the opposite.
+    `moved` is added to a route's `x` once its labels are drawn; the labels of routes in `turned` are the opposite, and
+    in `all_late` all but one in ten are late.
     """
     random = np.random.default_rng(5)
     tables = {name: lake.query("select * from t", t=lake.pin(name)) for name in ("features/feat_thing", "marts/fct_thing")}
@@ -83,7 +90,7 @@ def write_later(lake: Lake, days: int = 14, moved: Mapping[str, float] | None = 
         at = [START + timedelta(days=DAYS + n // EACH_DAY, minutes=n % EACH_DAY) for n in range(count)]
         ids = [f"{key}-{n}-later" for n in range(count)]
         x, chance = random.normal(size=count), random.uniform(size=count)
-        late = (chance < 1 / (1 + np.exp(-rule * x))) != (key in turned)
+        late = (chance < (0.9 if key in all_late else 1 / (1 + np.exp(-rule * x)))) != (key in turned)
         rows = {
             "id": ids,
             "at": pa.array(at, features.schema.field("at").type),

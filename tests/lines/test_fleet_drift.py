@@ -94,7 +94,7 @@ def test_a_parents_scores_are_compared_with_the_holdout_of_the_segments_it_serve
     found = judged_segments(stores, "prediction_drift")
     assert {segment: row["current_rows"] for segment, row in found.items()} == dict.fromkeys(SERVING, 14 * 16)
     assert found["all"]["reference_rows"] == 12 * 16 + 12  # of sixteen days the exam has four
-    assert "Scores of all were compared with those holdout rows that no model below would serve." in judgement.summary
+    assert "What all scored was compared with those holdout rows that no model below would serve." in judgement.summary
 
 
 def test_what_a_parent_serves_is_not_judged_by_another_kind_of_rows(stores: Any) -> None:

@@ -166,15 +166,20 @@ def test_any_numbers_are_counted_alike(tmp_path_factory, before, data):
     assert ours[0].current.tolist() == theirs[0].current.tolist()
 
 
+def read(lake, made, segment, version):
+    read_feature = DriftReferences(lake).read_feature
+    return [read_feature("line", reference.feature, {segment: version})[segment] for reference in made[segment]]
+
+
 class TestReferencesOfAnOlderRelease:
     def test_serve_as_they_did(self, lake):
         made, current = kept(lake, rows(0)), rows(1, 400, shift=1.0)
         table, serving = write(lake, current), [Serving(segment, segment, 3) for segment in made]
         expected = compare_frame(made, current, current["segment"].to_numpy())
-        packed = DriftReferences(lake).read("line", "c'", 3)
+        packed = read(lake, made, "c'", 3)
         as_an_older_release_wrote_them(lake)
         same(compare_window(lake, "line", window(table), serving), expected)
-        assert DriftReferences(lake).read("line", "c'", 3) == packed != ()
+        assert read(lake, made, "c'", 3) == packed == list(made["c'"])
 
     def test_are_packed_with_all_lines_and_versions_before_the_next_are_written(self, lake):
         made = kept(lake, rows(0))
@@ -188,28 +193,30 @@ class TestReferencesOfAnOlderRelease:
         assert references.handle.metadata().partition_columns == ["line"]
         assert references.columns == DRIFT_REFERENCES.schema.names
         assert lake.rows(DRIFT_REFERENCES, "version <> 4") == before
-        assert DriftReferences(lake).read("line", "a", 4) == DriftReferences(lake).read("line", "a", 3) != ()
-        assert DriftReferences(lake).read_profile("other", "all", 1) == profile
+        assert read(lake, made, "a", 4) == read(lake, made, "a", 3) != []
+        assert DriftReferences(lake).read_profiles("other", {"all": 1}) == {"all": profile}
 
 
 class TestReferences:
     def test_come_back_as_they_were_written_and_twice_changes_nothing(self, lake):
         made = kept(lake, rows(0))
         kept(lake, rows(0))
-        found = DriftReferences(lake).read("line", "c'", 3)
-        assert found == tuple(sorted(made["c'"], key=lambda reference: reference.feature))
+        for reference in made["c'"]:
+            assert DriftReferences(lake).read_feature("line", reference.feature, {"c'": 3}) == {"c'": reference}
 
     def test_segments_that_are_trained_later_leave_the_others_of_the_version(self, lake):
         made = kept(lake, rows(0))
         DriftReferences(lake).record("line", 3, {"d": made["a"]})
-        assert DriftReferences(lake).read("line", "a", 3) == DriftReferences(lake).read("line", "d", 3) != ()
+        feature = made["a"][0].feature
+        found = DriftReferences(lake).read_feature("line", feature, {"a": 3, "d": 3})
+        assert found == dict.fromkeys(("a", "d"), made["a"][0])
 
     def test_the_profile_lies_beside_the_predictions(self, lake):
         made = build_references(pd.DataFrame({"prediction": [0.1, 0.9]}), ["prediction"])
         profile = ScoreProfile((0.5,), (1, 1), (0.0, 1.0), (0.1, 0.1), (0.01, 0.01))
         DriftReferences(lake).record("line", 1, made, {"all": profile})
-        assert DriftReferences(lake).read_profile("line", "all", 1) == profile
-        assert DriftReferences(lake).read_profile("line", "all", 2) is None
+        assert DriftReferences(lake).read_profiles("line", {"all": 1}) == {"all": profile}
+        assert DriftReferences(lake).read_profiles("line", {"all": 2}) == {}
 
 
 class TestResults:

@@ -6,7 +6,6 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from factory_assets.core.segments import ALL
 from factory_assets.core.serving.fleet_scoring import ServingModel, score_fleet
 from factory_assets.lines.backtesting.history import History, to_micros
 from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
@@ -116,10 +115,10 @@ class ReplayedScores:
         if first:
             self.first[place] = scored.scores
 
-    def of_global_model(self, place: slice, version: int, as_of: np.ndarray) -> np.ndarray:
-        """Which of these rows this version of the model of all rows scored, without having learnt from them."""
-        root = self._number(ALL)
-        mine = (self.segments[place] == root) & (self.versions[place] == version) & np.isfinite(self.scores[place])
+    def of_model(self, place: slice, segment: str, version: int, as_of: np.ndarray) -> np.ndarray:
+        """Which of these rows this version of a segment's model scored, without having learnt from them."""
+        mine = (self.segments[place] == self._number(segment)) & (self.versions[place] == version)
+        mine &= np.isfinite(self.scores[place])
         return np.asarray(mine & (as_of[place] > self.learnt_until[place]))
 
     def segment_names(self, place: slice) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import get_args
 
-import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
@@ -15,12 +14,13 @@ from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
+from factory_assets.core.monitoring.fleet_quality import ServedModel, compare_labels, evaluate_fleet_quality, explain_drift
 from factory_assets.core.monitoring.freshness import evaluate_freshness, evaluate_unseen_rows
-from factory_assets.core.monitoring.quality import ScoredRows, evaluate_quality, explain_labels
+from factory_assets.core.monitoring.quality import ScoredRows
 from factory_assets.core.retraining.confirmation import Verdict
 from factory_assets.core.training.fit import LABEL, PREDICTION
 from factory_assets.lines.backtesting.history import History
-from factory_assets.lines.backtesting.reigns import KnownModel, Reign
+from factory_assets.lines.backtesting.reigns import Reign
 from factory_assets.lines.backtesting.scores import ReplayedScores
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.judging.drift import MOST_NAMED_SEGMENTS, level_of_a_day, sharing_checks, whole_days
@@ -112,57 +112,57 @@ class Judge:
         return self._newest_left_over[1]
 
     def _label_drift(self, reign: Reign, moment: Moment) -> tuple[bool, str, tuple[str, ...]]:
-        spec, champion = self.spec, reign.champion
-        if champion is None:
-            return True, "", (ONLY_SEGMENT,)
-        span = whole_days(spec.drift.window, moment.now)
-        rows = self._scored_rows(champion, span, moment)
-        kept = [reference for reference in champion.trained.references if reference.feature == LABEL]
-        known = pd.DataFrame({LABEL: rows.labels[np.isfinite(rows.labels)]})
-        comparisons = compare_frame({ONLY_SEGMENT: kept}, known) if kept else []
-        report = self._drift("label_drift", comparisons, reign, span[1])
-        if not report.drifted:
-            return True, report.reason, (ONLY_SEGMENT,)
-        gap, p_value = explain_labels(champion.trained.profile, rows, spec.task)
-        return p_value > level_of_a_day(spec), f"{report.reason} Unexplained: {gap:+.3f}.", (ONLY_SEGMENT,)
+        span = whole_days(self.spec.drift.window, moment.now)
+        models = self._served_models(reign, span, moment)
+        report = self._drift("label_drift", compare_labels(models), reign, span[1])
+        explained = explain_drift(report, models, self.spec.task, level_of_a_day(self.spec))
+        failing = explained.failing_segments
+        return not failing, report.reason + explained.reason, failing[:MOST_NAMED_SEGMENTS]
 
     def _quality(self, reign: Reign, moment: Moment, *, labelled: bool) -> tuple[bool, str, tuple[str, ...]]:
-        spec, champion = self.spec, reign.champion
-        if champion is None:
-            return True, "", (ONLY_SEGMENT,)
-        rows = self._scored_rows(champion, whole_days(spec.quality.window, moment.now), moment)
-        limit = spec.quality.limit_of("quality" if labelled else "estimated_quality")
+        spec = self.spec
+        models = self._served_models(reign, whole_days(spec.quality.window, moment.now), moment)
+        if not models:
+            return True, "", ()
+        report = evaluate_fleet_quality(
+            spec.metric,
+            models,
+            max_loss=spec.quality.limit_of("quality" if labelled else "estimated_quality"),
+            min_rows=spec.quality.min_rows,
+            level=level_of_a_day(spec),
+            labelled=labelled,
+            seed=spec.validation.seed,
+            is_shown=False,
+        )
+        failing = report.failing_segments
+        return not failing, report.reason, failing[:MOST_NAMED_SEGMENTS]
 
-        def evaluate(**draws: int) -> tuple[bool, bool, str]:
-            report = evaluate_quality(
-                spec.metric,
-                champion.trained.evaluation,
-                champion.trained.profile,
-                rows,
-                max_loss=limit,
-                min_rows=spec.quality.min_rows,
-                level=level_of_a_day(spec),
-                labelled=labelled,
-                seed=spec.validation.seed,
-                **draws,
+    def _served_models(self, reign: Reign, span: tuple[datetime, datetime], moment: Moment) -> list[ServedModel]:
+        """The models that are judged in production, with the rows that `ScoredLabels.read` would give for each."""
+        place, left_over = self.history.between(span, moment), self._left_over(reign)
+        labels, days = self.history.known_labels(place, moment.now), self.history.as_of[place] // _MICROSECONDS_A_DAY
+        known = reign.serving_models
+        if not self.spec.segment_by:
+            known = {} if reign.champion is None else {ONLY_SEGMENT: reign.champion}
+        models = []
+        for segment, model in known.items():
+            if segment in left_over.lacking:
+                continue
+            trained, own = model.trained, left_over.summaries.get(segment)
+            kept = next((reference for reference in trained.references if reference.feature == LABEL), None)
+            mine = self.scores.of_model(place, segment, model.version, self.history.as_of)
+            rows = ScoredRows(self.scores.scores[place][mine], labels[mine], days[mine])
+            models.append(
+                ServedModel(
+                    segment,
+                    model.version,
+                    own.evaluation if own else trained.evaluation,
+                    own.profile if own else trained.profile,
+                    own.labels if own else kept,
+                    rows,
+                )
             )
-            unexplained = report.unexplained > limit or not labelled or report.expected is None
-            return report.judged and report.loss > limit and unexplained, report.decayed, report.reason
-
-        # A loss within the limit is no decay at any level up to a half, whatever its error: the draws can be left out.
-        doubtful, _, reason = evaluate(draws=1)
-        if not doubtful:
-            return True, reason, (ONLY_SEGMENT,)
-        _, decayed, reason = evaluate()
-        return not decayed, reason, (ONLY_SEGMENT,)
-
-    def _scored_rows(self, champion: KnownModel, span: tuple[datetime, datetime], moment: Moment) -> ScoredRows:
-        """As `ScoredLabels.read`: rows that this version scored and has not learnt from, with what is known of them."""
-        place = self.history.between(span, moment)
-        mine = self.scores.of_global_model(place, champion.version, self.history.as_of)
-        labels = self.history.known_labels(place, moment.now)[mine]
-        days = self.history.as_of[place][mine] // _MICROSECONDS_A_DAY
-        return ScoredRows(self.scores.scores[place][mine], labels, days)
+        return models
 
     def _drift(self, check: CheckKind, comparisons: list[Comparison], reign: Reign, window_end: datetime) -> DriftReport:
         past = self._past.setdefault(check, {})

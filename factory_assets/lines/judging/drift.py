@@ -101,7 +101,7 @@ def say_compared(left_over: LeftOver, lacking: Mapping[str, int]) -> str:
     said = ""
     if left_over.summaries:
         named = _name_some(sorted(left_over.summaries))
-        said = f" Scores of {named} were compared with those holdout rows that no model below would serve."
+        said = f" What {named} scored was compared with those holdout rows that no model below would serve."
     if lacking:
         named = _name_some([f"{parent} ({rows:,} rows)" for parent, rows in lacking.items()])
         said += f" Not judged: {named}, of whose holdout no such rows were kept."

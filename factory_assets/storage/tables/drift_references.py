@@ -7,6 +7,7 @@ where they are read, and for good before the first write.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,33 +95,28 @@ class DriftReferences:
         )
         self.lake.replace_in_order(DRIFT_REFERENCES, batches, predicate)
 
-    def read(self, line: str, segment: str, version: int) -> tuple[FeatureReference, ...]:
-        """The references of one model, in the order of their names; none when nothing was recorded."""
-        references = self.lake.find(DRIFT_REFERENCES.name)
-        if references is None:
-            return ()
-        where = (pc.field("line") == line) & (pc.field("segment") == segment) & (pc.field("version") == version)
-        found = pack_columns(references.read(_REFERENCE_COLUMNS, where)).sort_by("feature").to_pylist()
-        return tuple(
-            FeatureReference(
-                row["feature"],
-                unpack(row["edges"], FLOATS),
-                tuple(row["categories"]),
-                unpack(row["counts"], INTEGERS),
-                row["spread"],
-                row["discrete"],
-                row["design_effect"],
-            )
-            for row in found
-        )
+    def read_feature(self, line: str, feature: str, versions: Mapping[str, int]) -> dict[str, FeatureReference]:
+        """One feature's reference of each of these models, by segment; one of which none was recorded is absent."""
+        return {row["segment"]: _to_reference(row) for row in self._rows(line, feature, versions)}
 
-    def read_profile(self, line: str, segment: str, version: int) -> ScoreProfile | None:
-        """What the holdout of one model says of its scores; None when nothing was recorded."""
-        where = "line = ? and segment = ? and version = ? and feature = ? and profile_cuts is not null"
-        found = self.lake.rows(DRIFT_REFERENCES, where, [line, segment, version, PREDICTION])
-        if not found:
-            return None
-        return ScoreProfile(*(tuple(found[0][f"profile_{name}"]) for name in _PROFILE_COLUMNS))
+    def read_profiles(self, line: str, versions: Mapping[str, int]) -> dict[str, ScoreProfile]:
+        """What the holdouts of these models say of their scores, by segment; one of which nothing was recorded is absent."""
+        rows = self._rows(line, PREDICTION, versions)
+        return {
+            row["segment"]: ScoreProfile(*(tuple(row[f"profile_{name}"]) for name in _PROFILE_COLUMNS))
+            for row in rows
+            if row["profile_cuts"] is not None
+        }
+
+    def _rows(self, line: str, feature: str, versions: Mapping[str, int]) -> list[dict[str, Any]]:
+        found = self.lake.find(DRIFT_REFERENCES.name)
+        if found is None or not versions:
+            return []
+        segments, numbers = pa.array(list(versions), pa.string()), pa.array(versions.values(), pa.int64())
+        wanted = pa.table({"segment": segments, "version": numbers})
+        sql = "select * from t semi join wanted using (segment, version) where line = ? and feature = ?"
+        rows = pack_columns(self.lake.query(sql, [line, feature], t=found, wanted=wanted))
+        return list(rows.to_pylist())
 
     def _pack_for_good(self) -> None:
         """Writes the table of an older release again, with packed numbers."""
@@ -172,6 +168,18 @@ def read_serving(references: PinnedTable, line: str, served: pa.Table, features:
 _SERVING_COLUMNS = ("segment", "version", "feature", "edges", "counts", "spread", "discrete", "design_effect")
 _REFERENCE_COLUMNS = tuple(FeatureReference.__dataclass_fields__)
 _PROFILE_COLUMNS = tuple(ScoreProfile.__dataclass_fields__)
+
+
+def _to_reference(row: Mapping[str, Any]) -> FeatureReference:
+    return FeatureReference(
+        row["feature"],
+        unpack(row["edges"], FLOATS),
+        tuple(row["categories"]),
+        unpack(row["counts"], INTEGERS),
+        row["spread"],
+        row["discrete"],
+        row["design_effect"],
+    )
 
 
 def _to_batch(
