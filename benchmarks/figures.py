@@ -37,6 +37,16 @@ def at_most(figure: str, value: float, unit: str, limit: float, how: str) -> Fig
     return Figure(figure, value, unit, how, f"at most {limit:g} {unit}", value <= limit)
 
 
+def within(figure: str, value: float, unit: str, limits: tuple[float, float], how: str) -> Figure:
+    """A figure that aims to lie between two limits.
+
+    >>> within("growth", 0.5, "x", (0.8, 1.25), "one run").holds
+    False
+    """
+    low, high = limits
+    return Figure(figure, value, unit, how, f"{low:g} to {high:g} {unit}", low <= value <= high)
+
+
 def write_results(name: str, figures: Sequence[Figure]) -> Path:
     """Writes benchmarks/results/<name>.json, with rounded values, and returns its path."""
     keys = ("figure", "value", "unit", "aim", "holds", "how")
