@@ -29,42 +29,49 @@ def count_numbers(kept: pa.Table, values: pa.Table, segments: Sequence[str]) -> 
     """
     flat, sizes = unpack_lists(kept["edges"], FLOATS)
     groups, widest = len(sizes), max(int(sizes.max(initial=0)), 1)
-    # Padded to one less than a power of two, so that a search needs no bounds.
-    edges = _pad(flat, sizes, (1 << widest.bit_length()) - 1, np.inf)
+    edges, width = _edges(flat, sizes, widest), widest + 2
     feature_of, features = _codes(kept["feature"])
     place_of, place = kept["place"].to_numpy(), values[PLACE].to_numpy()
-    width = widest + 2
     current = np.zeros(groups * width, dtype=np.int64)
     below, above = np.zeros(groups), np.zeros(groups)
-    last = edges[np.arange(groups), np.maximum(sizes - 1, 0)]
     for code, name in enumerate(features):
         mine = np.flatnonzero(feature_of == code)
-        rows = np.full(len(segments), -1, dtype=np.intp)
-        rows[place_of[mine]] = mine
-        numbers, group = values[name].to_numpy(), rows[place]
+        row_of = np.full(len(segments), -1, dtype=np.intp)
+        row_of[place_of[mine]] = np.arange(len(mine))
+        numbers, row = values[name].to_numpy(), row_of[place]
         if len(mine) < len(segments):
-            numbers, group = numbers[group >= 0], group[group >= 0]
-        cells = _search(edges, group, numbers)
+            numbers, row = numbers[row >= 0], row[row >= 0]
+        own = edges[mine]
+        cells = _search(own, row, numbers)
         # Cells of a group end where its edges do; the one above, and the missing, stand at the end of the padded row.
-        cells[cells >= sizes[group]] = widest
+        cells[cells >= sizes[mine][row]] = widest
         cells[~np.isfinite(numbers)] = widest + 1
-        np.add.at(current, group * np.intp(width) + cells, 1)
+        np.add.at(current, (mine * width)[row] + cells, 1)
         lowest, highest = np.flatnonzero(cells == 0), np.flatnonzero(cells == widest)
-        np.add.at(below, group[lowest], np.maximum(edges[group[lowest], 0] - numbers[lowest], 0.0))
-        np.add.at(above, group[highest], np.maximum(numbers[highest] - last[group[highest]], 0.0))
-    edges = edges[:, :widest]
-    short = np.flatnonzero(sizes < widest)
-    edges[short] = np.where(np.isinf(edges[short]), last[short, None], edges[short])
-    edges[sizes == 0] = 0.0
+        np.add.at(below, mine[row[lowest]], np.maximum(own[row[lowest], 0] - numbers[lowest], 0.0))
+        last = np.where(sizes[mine] > 0, own[:, -1], np.inf)
+        np.add.at(above, mine[row[highest]], np.maximum(numbers[highest] - last[row[highest]], 0.0))
     served = np.array(segments, dtype=object)[place_of]
     counted = current.reshape(groups, width)
     return _comparison(kept, served, features[feature_of], counted, edges, below, above, sizes)
 
 
-def _search(edges: np.ndarray, group: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many edges of its group lie below each value, by halving; a row of `edges` has one less than a power of two."""
-    width, flat = edges.shape[1], edges.ravel()
-    base = group * np.intp(width) - 1
+def _edges(flat: np.ndarray, sizes: np.ndarray, width: int) -> np.ndarray:
+    """Each row's edges, and its last again up to the width; zeros where it has none."""
+    if (sizes == width).all():
+        return flat.reshape(len(sizes), width)
+    edges = _pad(flat, sizes, width, np.nan)
+    last = np.where(sizes > 0, edges[np.arange(len(sizes)), np.maximum(sizes - 1, 0)], 0.0)
+    return np.where(np.isnan(edges), last[:, None], edges)
+
+
+def _search(edges: np.ndarray, row: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How many edges of its row lie below each value, by halving."""
+    # Padded to one less than a power of two, so that a search needs no bounds.
+    padded = np.full((len(edges), (1 << edges.shape[1].bit_length()) - 1), np.inf)
+    padded[:, : edges.shape[1]] = edges
+    width, flat = padded.shape[1], padded.ravel()
+    base = row * np.intp(width) - 1
     place = base.copy()
     step = (width + 1) // 2
     while step:

@@ -62,8 +62,9 @@ def p_values(
         values = np.empty(len(effects))
         for test, chosen in ((chi_square_p_values, may_permute), (pooled_chi_square_p_values, ~may_permute)):
             if chosen.any():
+                some = slice(None) if chosen.all() else chosen
                 before, now = comparison.coarse()
-                values[chosen] = test(before[chosen], now[chosen], designs[chosen])
+                values[some] = test(before[some], now[some], designs[some])
     permuted = wanted & may_permute & (values <= _WORTH_A_TEST * level)
     if permuted.any():
         values[permuted] = permutation_p_values(
