@@ -85,7 +85,11 @@ def build_dbt_assets(runs: DbtRuns, late: Mapping[str, dg.FreshnessPolicy]) -> d
         outcome = DbtRuns(runs.project, runs.work, lake.root).build(_select(context, manifest, translator))
         yield from _to_dagster(context, outcome, manifest, translator, lake)
         if not outcome.success:
-            raise dg.Failure("dbt build failed:\n" + "\n".join(outcome.failures), allow_retries=False)
+            remedy = (
+                "Readers keep what they had of these models and of all that is built from them. The SQL as it was compiled"
+                f" lies below {runs.target / 'compiled'}. Mend the model, or the rows that its test names, and run it again."
+            )
+            raise dg.Failure("\n".join(["dbt build failed:", *outcome.failures, remedy]), allow_retries=False)
 
     return dbt_project.map_asset_specs(
         lambda spec: spec.replace_attributes(

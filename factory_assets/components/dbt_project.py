@@ -15,7 +15,7 @@ from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.freshness_policies import features_policies
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.transformations.lineage import upstream_sources
+from factory_assets.core.transformations.lineage import contracted_columns, upstream_sources
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns
 from factory_assets.storage.dbt.time_travel import Pin, TimeTravelError, declared_pins
@@ -76,6 +76,15 @@ def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tup
     projects = context.component_tree.get_all_components(of_type=DbtProject)
     manifests = [project.manifest(context.project_root) for project in projects if not project.problems]
     return tuple(sorted({name for manifest in manifests for name in upstream_sources(manifest, models)}))
+
+
+def find_contract(context: dg.ComponentLoadContext, model: str) -> frozenset[str] | None:
+    """The columns that a model of the declared dbt projects may have, by its enforced contract; None without one."""
+    for project in context.component_tree.get_all_components(of_type=DbtProject):
+        columns = None if project.problems else contracted_columns(project.manifest(context.project_root), model)
+        if columns is not None:
+            return columns
+    return None
 
 
 def find_pins(context: dg.ComponentLoadContext) -> dict[str, Pin]:

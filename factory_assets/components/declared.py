@@ -13,7 +13,7 @@ from dagster.components.core.defs_module import ComponentPath, find_defs_or_comp
 from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, create_model, model_validator
 
 from factory_assets.components.naming import BROKEN_GROUP, broken_key
-from factory_assets.contracts.declarations import DeclarationError, Problem, read_declaration
+from factory_assets.contracts.declarations import DeclarationError, Problem, check_document, read_document
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -50,14 +50,16 @@ class DeclaredComponent(dg.Component, Generic[Spec]):
         path, document = _find_file(context)
         shown = _shown_path(path, context)
         try:
-            spec: Any = read_declaration(path.read_text(encoding="utf-8"), shown, document, cls.spec_model)
+            written = read_document(path.read_text(encoding="utf-8"), shown, document)
+            spec: Any = check_document(written, shown, cls.spec_model)
         except DeclarationError as error:
             return cls(None, path.parent.name, error.problems)
-        return cls(spec, path.parent.name, cls.find_problems(spec, shown, context))
+        problems = cls.find_problems(spec, shown, context)
+        return cls(spec, path.parent.name, [problem.placed(written) for problem in problems])
 
     @classmethod
     def find_problems(cls, spec: Any, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
-        """What the spec alone cannot know, such as a feature set that does not exist."""
+        """What the spec alone cannot know, such as a feature set that does not exist; `load` finds the lines of the keys."""
         return []
 
     def monitored_checks(self) -> list[dg.AssetCheckKey]:

@@ -22,6 +22,7 @@ from dagster.components.core.defs_module import (
     find_defs_or_component_yaml,
 )
 
+from factory_assets import components
 from factory_assets.components.declared import build_broken_defs
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.yaml_documents import YamlError, read_documents
@@ -91,4 +92,7 @@ def _describe(file: Path, root: Path, error: Exception) -> Problem:
             read_documents(file.read_text(encoding="utf-8"))
         except YamlError as bad:
             return Problem(shown, bad.line, bad.key, str(bad))
-    return Problem(shown, 1, "", f"cannot be loaded: {' '.join(str(error).split())}")
+    reason = " ".join(str(error).split()).rstrip(".")
+    if f"`{components.__name__}` has no attribute" in reason:
+        reason += f": write one of {', '.join(components.__all__)} after `type: {components.__name__}.`"
+    return Problem(shown, 1, "", f"cannot be loaded: {reason}")

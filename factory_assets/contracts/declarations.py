@@ -1,6 +1,6 @@
 """From YAML text to a checked spec, or to sentences that say which line is wrong and what to write instead."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -21,6 +21,11 @@ class Problem:
     key: str
     message: str
 
+    def placed(self, document: YamlDocument) -> "Problem":
+        """The same with the line of its key, a dotted path below `attributes`, in the document that it is in."""
+        path = tuple(int(part) if part.isdecimal() else part for part in self.key.split("."))
+        return replace(self, line=document.line_of((ATTRIBUTES, *path)))
+
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}"
         return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
@@ -40,13 +45,22 @@ def read_declaration(text: str, file: str, document: int, model: type[Spec]) -> 
     Raises:
         DeclarationError: with file, line, key and remedy of every problem found.
     """
+    return check_document(read_document(text, file, document), file, model)
+
+
+def read_document(text: str, file: str, document: int) -> YamlDocument:
+    """One document of a defs.yaml, unchecked.
+
+    Raises:
+        DeclarationError: for what is no YAML that is read, or has no keys.
+    """
     try:
         documents = read_documents(text)
     except YamlError as error:
         raise DeclarationError([Problem(file, error.line, _without_prefix(error.key), str(error))]) from error
     if document >= len(documents) or not isinstance(documents[document].value, dict):
         raise DeclarationError([Problem(file, 1, "", "expected `type:` and `attributes:`")])
-    return check_document(documents[document], file, model)
+    return documents[document]
 
 
 def check_document(document: YamlDocument, file: str, model: type[Spec]) -> Spec:
@@ -67,6 +81,8 @@ def _problem(document: YamlDocument, file: str, model: type[BaseModel], detail: 
         return Problem(file, line, key, f"unknown key {path[-1]!r}{_suggestion(str(path[-1]), model, path[:-1])}")
     if kind == "missing":
         return Problem(file, line, key, f"the key {path[-1]!r} is missing and has no default: add it")
+    if kind in ("tuple_type", "list_type"):
+        return Problem(file, line, key, f"expected a list, but the file says {detail['input']!r}: write [{detail['input']}]")
     message = str(detail["msg"]).removeprefix("Value error, ")
     if kind != "value_error":
         message = f"{message}, but the file says {detail['input']!r}"

@@ -63,6 +63,10 @@ def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys
         ({"name": "../evil"}, "is not a name"),
         ({"threshhold": 1}, "unknown key 'threshhold'"),
         ({"validation": {"min_rows": "many"}}, "validation.min_rows"),
+        ({"segment_by": ["carier"]}, "segment_by.0: feat_flight_departure has no column 'carier': did you mean 'carrier'?"),
+        ({"entity": ["flight"]}, "entity.0: feat_flight_departure has no column 'flight'"),
+        ({"as_of": "departs"}, "as_of: feat_flight_departure has no column 'departs'"),
+        ({"features": ["plane_seats", "zzz"]}, "features.1: feat_flight_departure has no column 'zzz': there are "),
     ],
 )
 def test_a_wrong_line_is_shown_as_broken_and_harms_no_other(sandbox, keys_of, changes: dict[str, Any], said: str) -> None:
@@ -83,6 +87,17 @@ def test_a_duplicate_key_is_shown_with_its_line(sandbox, keys_of) -> None:
     sandbox.declare("lines/delay", "ModelLine", "name: delay\nfeature_set: feat_flight_departure\nname: other\n")
     message = problems_of(sandbox.build(), "delay")
     assert "defs.yaml:5: name: the key 'name' is given twice (first on line 3)" in message
+
+
+def test_what_only_the_project_can_know_is_told_with_the_line_of_its_key(sandbox) -> None:
+    declare_lines(sandbox, VOLUME)
+    policy = {"triggers": ["schedule"], "schedule": "daily"}
+    file = sandbox.declare("lines/delay", "ModelLine", {**DELAY, "retrain": policy, "segment_by": ["carier"]})
+    lines = file.read_text(encoding="utf-8").splitlines()
+    said = problems_of(sandbox.build(), "delay")
+    for key, text in (("segment_by.0", "- carier"), ("retrain.schedule", "schedule: daily")):
+        number = next(place for place, line in enumerate(lines, 1) if line.strip() == text)
+        assert f"defs.yaml:{number}: {key}: " in said
 
 
 def test_a_line_without_a_calendar_is_broken_by_itself(sandbox, keys_of) -> None:
@@ -107,7 +122,7 @@ def test_a_component_that_does_not_exist_leaves_the_other_lines_standing(sandbox
     sandbox.declare("lines/delay", "ModelLin", DELAY)
     definitions = sandbox.build()
     assert {f"volume/{asset}" for asset in LINE_ASSETS} <= keys_of(definitions)
-    assert "ModelLin" in problems_of(definitions, "delay")
+    assert "`ModelLin`: write one of Alerts, Calendar, " in problems_of(definitions, "delay")
 
 
 def test_a_users_own_assets_in_python_load_beside_the_declared_ones(sandbox, keys_of) -> None:

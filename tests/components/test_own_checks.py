@@ -183,7 +183,9 @@ def test_a_name_that_is_no_own_check_is_said_with_file_key_and_near_matches(sand
     world = World(sandbox, instance, {**LINE, "retrain": {"triggers": triggers}, "blocked_by": ["labels_are_plausibl"]})
     said = problems_of(world.definitions, "delay")
     place = f"{sandbox.package.name}/defs/delay/defs.yaml"
-    assert f"{place}:1: retrain.triggers.0.check: 'no_thing_is_hug' is no check of your own" in said
+    written = (sandbox.root / place).read_text(encoding="utf-8").splitlines()
+    line = written.index("    - check: no_thing_is_hug") + 1
+    assert f"{place}:{line}: retrain.triggers.0.check: 'no_thing_is_hug' is no check of your own" in said
     assert "did you mean 'no_thing_is_huge'" in said
     assert "retrain.triggers.1.check: 'is_sound' is the name of several checks: write one of" in said
     assert "features/feat_thing:is_sound, marts/fct_thing:is_sound" in said

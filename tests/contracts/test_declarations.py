@@ -46,6 +46,7 @@ def test_a_sound_line_has_a_default_for_every_absent_key() -> None:
         ({"promote_when": {"at_most": 0.1}}, ["at_most", "use at_least"]),
         ({"drift": {"threshold": "high"}}, ["drift.threshold", "'high'"]),
         ({"entity": []}, ["entity"]),
+        ({"entity": "flight_id"}, ["entity: expected a list, but the file says 'flight_id': write [flight_id]"]),
         ({"features": ["flight_id"]}, ["flight_id", "cannot be a feature"]),
         ({"segment_by": ["a"], "parents": [["b"]]}, ["parents: ['b'] must be some, not all, of ['a']"]),
         ({"segment_by": ["a", "b"], "parents": [["a", "b"]]}, ["parents: ['a', 'b'] must be some, not all"]),

@@ -1,5 +1,6 @@
 """Assembles the definitions of one model line."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import dagster as dg
@@ -7,7 +8,7 @@ from dagster._utils.schedules import is_valid_cron_string
 
 from factory_assets.components.budget import find_budget
 from factory_assets.components.calendar import find_calendar
-from factory_assets.components.dbt_project import DbtProject, find_sources
+from factory_assets.components.dbt_project import DbtProject, find_contract, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.fleet import build_failed_segments_check
@@ -27,6 +28,7 @@ from factory_assets.contracts.model_line import ModelLineSpec
 
 FEATURES_FOLDER = Path("models/features")
 MARTS_FOLDER = Path("models/marts")
+_COLUMN_KEYS = ("entity", "segment_by", "features")
 
 
 class ModelLine(DeclaredComponent[ModelLineSpec]):
@@ -36,7 +38,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
 
     @classmethod
     def find_problems(cls, spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
-        """The feature set and the label's mart must be models of the dbt project, and there must be a calendar."""
+        """The feature set and the label's mart must be models of the dbt project, with the columns that the line names."""
         problems = []
         if find_calendar(context) is None:
             problems.append(Problem(file, 1, "", "there is no calendar: add defs/calendar/defs.yaml"))
@@ -50,6 +52,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
             if name not in known:
                 listed = ", ".join(known) or "none"
                 problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: there are {listed}"))
+        problems += _name_absent_columns(spec, file, context)
         schedule = spec.retrain.schedule
         if schedule is not None and not is_valid_cron_string(schedule):
             problems.append(Problem(file, 1, "retrain.schedule", f"{schedule!r} is no cron: five fields, as in '0 3 * * 1'"))
@@ -92,3 +95,23 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
                 *left_days,
             ],
         )
+
+
+def _name_absent_columns(spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
+    """Columns that the contract of the feature set, or of the label's mart, leaves out; without a contract a run tells."""
+    named: dict[str, list[tuple[str, str]]] = {
+        spec.feature_set: [
+            *((f"{key}.{place}", name) for key in _COLUMN_KEYS for place, name in enumerate(getattr(spec, key))),
+            ("as_of", spec.as_of),
+        ],
+        spec.label.model: [("label.column", spec.label.column), ("label.known_at", spec.label.known_at)],
+    }
+    problems = []
+    for model, columns in named.items():
+        known = find_contract(context, model)
+        for key, name in columns:
+            if known is not None and name.lower() not in known:
+                close = get_close_matches(name, known, n=1)
+                remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+                problems.append(Problem(file, 1, key, f"{model} has no column {name!r}: {remedy}"))
+    return problems

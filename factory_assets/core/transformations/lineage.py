@@ -56,6 +56,19 @@ def _is_test(key: str) -> bool:
     return key.startswith("test.")
 
 
+def contracted_columns(manifest: Mapping[str, Any], model: str) -> frozenset[str] | None:
+    """Names of the columns, in lower case, that a model's enforced contract lets it have; None without such a contract.
+
+    >>> node = {"name": "feat", "config": {"contract": {"enforced": True}}, "columns": {"Gate": {}}}
+    >>> contracted_columns({"nodes": {"model.p.feat": node}}, "feat")
+    frozenset({'gate'})
+    """
+    for key, node in manifest["nodes"].items():
+        if node["name"] == model and key.startswith("model.") and node["config"].get("contract", {}).get("enforced"):
+            return frozenset(column.lower() for column in node["columns"])
+    return None
+
+
 def _upstream(manifest: Mapping[str, Any], start: Iterable[str]) -> set[str]:
     """Everything that `start` is built from, and itself."""
     waiting = list(start)
