@@ -12,8 +12,14 @@ import pytest
 import sqlalchemy as sa
 from dagster_graphql.test.utils import define_out_of_process_context, execute_dagster_graphql
 
-from factory_assets.components.model_line.fleet import show_failures, show_segments
+from factory_assets.components.model_line.cells import show_segments
 from factory_assets.components.naming import RANGE_EVENTS_SWITCH, segments_key
+from factory_assets.lines.stores import LineStores
+from factory_assets.storage.artefact_store import ArtefactStore
+from factory_assets.storage.delta.lake import Lake
+from factory_assets.storage.mlflow.registry import MlflowRegistry
+from factory_assets.storage.tables.promotion_history import PromotionHistory
+from tests.lines.conftest import START
 from tests.lines.fleet_fixture import fleet_spec
 
 SPEC = fleet_spec()
@@ -37,17 +43,20 @@ query ($asset: AssetKeyInput!, $segment: String!) {
       results { __typename ... on DisplayableEvent { metadataEntries {
         label ... on TextMetadataEntry { text } ... on FloatMetadataEntry { floatValue }
         ... on BoolMetadataEntry { boolValue } ... on IntMetadataEntry { intValue }
+        ... on TimestampMetadataEntry { timestamp }
       } } }
     }
   } }
 }"""
 
 
-def decided(segment: str, version: int, failed: bool = False) -> dict[str, Any]:
+def decided(segment: str, version: int, sequence: int, failed: bool = False) -> dict[str, Any]:
     fitted = {"outcome": "fitted", "reason": "Promoted: roc_auc 0.8000 is better.", "challenger_value": 0.8}
     outcome = {"outcome": "failed", "reason": "ValueError: one class", "challenger_value": None} if failed else fitted
     value = {"promoted": not failed, "serves": not failed, "champion_value": None, "parent_value": 0.7}
-    return {"segment": segment, "version": version, "champion_before": version - 1 or None, **value, **outcome}
+    trained = {"trained_at_utc": START, "trained_in_run": ""}
+    decision = {"segment": segment, "version": version, "sequence": sequence, "dagster_run_id": "1"}
+    return {**decision, "champion_before": version - 1 or None, **trained, **value, **outcome}
 
 
 class Pages:
@@ -83,22 +92,20 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv(RANGE_EVENTS_SWITCH, "true")  # as every installation has it
     with dg.DagsterInstance.local_temp(str(folder)) as instance:
-        for decisions in (
-            [decided(segment, 2, segment in RED) for segment in SEGMENTS],
-            [decided(segment, 2) for segment in ("UA~3", "UA~501")],
-        ):
-            show(instance, SimpleNamespace(decisions=decisions))
+        first = {segment: decided(segment, 2, 1, segment in RED) for segment in SEGMENTS}
+        for news in (first, first | {segment: decided(segment, 2, 2) for segment in ("UA~3", "UA~501")}):
+            monkeypatch.setattr(PromotionHistory, "news", lambda *_, found=news: list(found.values()))
+            show(instance, LineStores(SPEC, Lake(str(folder)), ArtefactStore(folder), MlflowRegistry("", "")))
         location = Path(__file__).with_name("fleet_location.py")
         with define_out_of_process_context(str(location), None, instance) as context:
             yield Pages(context)
     monkeypatch.undo()
 
 
-def show(instance: dg.DagsterInstance, outcome: Any) -> None:
+def show(instance: dg.DagsterInstance, stores: LineStores) -> None:
     @dg.asset
     def models(context: dg.AssetExecutionContext) -> None:
-        show_segments(context, SPEC, outcome)
-        show_failures(context, SPEC, outcome)
+        show_segments(context, stores)
 
     assert dg.materialize([models], instance=instance).success
 
@@ -127,7 +134,9 @@ def test_one_segment_is_told_in_few_statements_with_all_that_became_of_it(pages:
         "promoted": True,
         "serves": True,
         "reason": "Promoted: roc_auc 0.8000 is better.",
-        "cause": "started by hand",
+        "cause": "decided in run 1",
+        "trained_at": START.timestamp(),
+        "trained_in_this_run": False,
         "roc_auc": 0.8,
         "parent_roc_auc": 0.7,
     }

@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from factory_assets.components.model_line.fleet import build_failed_segments_check, show_failures
+from factory_assets.components.model_line import retrain_step
+from factory_assets.components.model_line.fleet import build_failed_segments_check
 from factory_assets.components.model_line.training import build_models_asset, build_segments_asset, build_training_set_asset
 from factory_assets.components.naming import (
     FOUND_BY_TAG,
@@ -36,6 +37,7 @@ from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
 NOW = START + timedelta(days=DAYS)
 SPEC = fleet_spec()
 SEGMENTS = segments_key(SPEC.name)
+UNTRAINED = {"ZZ~a%2Fb", "ZZ", "UA~always%20late"}
 TRAINED = {"AA~r1", "AA~r2", "UA~r1", "UA~r2", "AA", "UA", "all"}
 
 
@@ -78,6 +80,20 @@ class Fleet:
             red={key for key, name in named.items() if name == "FAILED"},
         )
 
+    def newest(self, segment: str) -> dict[str, Any]:
+        """What the newest materialization of a cell tells."""
+        wanted = dg.AssetRecordsFilter(SEGMENTS, asset_partitions=[segment])
+        (record,) = self.instance.fetch_materializations(wanted, limit=1).records
+        assert record.asset_materialization is not None
+        return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+    def told(self, segment: str) -> list[tuple[Any, Any]]:
+        """State and reason of each observation of a cell, the newest first."""
+        wanted = dg.AssetRecordsFilter(SEGMENTS, asset_partitions=[segment])
+        records = self.instance.fetch_observations(wanted, limit=10).records
+        found = [record.event_log_entry.asset_observation for record in records]
+        return [(o.metadata["state"].value, o.metadata["reason"].value) for o in found if o is not None]
+
     def last_run(self) -> dg.DagsterRun:
         (run,) = self.instance.get_runs(limit=1)
         return run
@@ -114,16 +130,18 @@ def choke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_up
 
 
+def fail(*_: Any) -> None:
+    raise RuntimeError("as if it were killed here")
+
+
 def test_a_cycle_paints_a_cell_for_each_trained_segment_with_what_became_of_it(fleet: Fleet) -> None:
     assert fleet.retrain().success
     assert fleet.cells() == SimpleNamespace(green=TRAINED, red=set())
-    records = fleet.instance.fetch_materializations(
-        dg.AssetRecordsFilter(SEGMENTS, asset_partitions=["AA~r1"]), limit=1
-    ).records
-    shown = {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
+    shown = fleet.newest("AA~r1")
     assert (shown["state"], shown["version"], shown["promoted"], shown["serves"]) == ("fitted", 1, True, True)
     assert shown["roc_auc"] > shown["parent_roc_auc"]
     assert (shown["champion_version"], shown["cause"]) == (1, "started by hand")
+    assert (shown["trained_at"], shown["trained_in_this_run"]) == (NOW.timestamp(), True)
     assert shown["reason"]
 
 
@@ -155,14 +173,38 @@ def test_the_next_retrain_tries_only_the_red_cell_and_success_turns_it_green(
     assert fleet.cells() == SimpleNamespace(green=TRAINED, red=set())
 
 
-def test_neighbours_that_failed_share_a_run_and_others_have_their_own(fleet: Fleet) -> None:
-    known = [f"s{number}" for number in range(6)]
-    fleet.instance.add_dynamic_partitions(segment_partitions(SPEC.name), known)
-    failed = [{"segment": segment, "outcome": "failed", "reason": "no"} for segment in ("s0", "s1", "s4")]
-    context: Any = SimpleNamespace(instance=fleet.instance, run_id="1")
-    show_failures(context, SPEC, SimpleNamespace(decisions=failed))  # type: ignore[arg-type]
-    assert fleet.cells().red == {"s0", "s1", "s4"}
-    assert len(fleet.instance.get_runs()) == 2
+def test_all_that_failed_are_red_by_one_run_neighbours_or_not(fleet: Fleet, choke: Callable[..., None]) -> None:
+    choke("AA~r1", "UA~r1", "UA~r2")
+    result = fleet.retrain()
+    assert fleet.cells().red == {"AA~r1", "UA~r1", "UA~r2"}
+    assert len(fleet.instance.get_runs(dg.RunsFilter(tags={FOUND_BY_TAG: result.run_id}))) == 1
+
+
+def test_a_segment_without_a_model_has_a_grey_cell_that_says_why_once(fleet: Fleet) -> None:
+    fleet.retrain()
+    partitions = fleet.instance.get_dynamic_partitions(segment_partitions(SPEC.name))
+    assert set(partitions) - TRAINED == UNTRAINED
+    assert fleet.cells().green == TRAINED
+    assert fleet.told("ZZ~a%2Fb") == [("too_small", "20 training rows, and segments.min_rows is 40")]
+    fleet.change("AA~r1")
+    fleet.retrain()
+    assert len(fleet.told("ZZ~a%2Fb")) == 1
+
+
+def test_what_a_killed_run_decided_is_shown_by_the_next_as_it_was_decided(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.retrain()
+    fleet.change("AA~r1")
+    with monkeypatch.context() as patch:
+        patch.setattr(retrain_step, "show_segments", fail)
+        killed = fleet.retrain()
+    assert not killed.success
+    assert fleet.newest("AA~r1")["version"] == 1
+    assert fleet.retrain().success
+    shown = fleet.newest("AA~r1")
+    assert (shown["version"], shown["cause"], shown["trained_in_this_run"]) == (2, f"decided in run {killed.run_id}", False)
+    assert fleet.newest("UA~r2")["version"] == 1
 
 
 def test_chosen_cells_are_trained_on_the_rows_of_now_through_the_asset_of_the_segments_alone(fleet: Fleet) -> None:
@@ -181,7 +223,10 @@ def test_chosen_cells_are_trained_on_the_rows_of_now_through_the_asset_of_the_se
 def test_a_chosen_cell_that_needed_no_training_is_told_as_it_stands(fleet: Fleet) -> None:
     fleet.retrain()
     (event,) = fleet.materialize("AA~r1").get_asset_materialization_events()
-    assert (event.partition, event.materialization.metadata["champion_version"].value) == ("AA~r1", 1)
+    assert event.partition == "AA~r1"
+    shown = fleet.newest("AA~r1")
+    assert (shown["champion_version"], shown["trained_at"]) == (1, NOW.timestamp())
+    assert shown["trained_in_this_run"] is False
 
 
 def test_a_chosen_segment_that_fails_fails_the_run_and_turns_only_its_cell_red(

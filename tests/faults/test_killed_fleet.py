@@ -4,11 +4,15 @@ import multiprocessing
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
+from factory_assets.components.naming import segments_key
 from factory_assets.lines.serving import open_fleet
-from tests.faults.fleet_child import DECIDES, STEPS, open_fleet_stores, train_and_die
+from factory_assets.settings import FactorySettings
+from tests.faults.fleet_child import DECIDES, STEPS, open_fleet_stores, open_instance, train_and_die
 from tests.lines.conftest import empty_mlflow  # noqa: F401 (a fixture)
 from tests.lines.fleet_fixture import write_fleet
 
@@ -34,10 +38,22 @@ def serving(root: Path) -> dict[str, tuple[int, str]]:
     return {segment: (champion.version, champion.artefact_sha256) for segment, champion in standing.serving.items()}
 
 
+def read_cell(root: Path, segment: str) -> tuple[Any, Any]:
+    """The champion that a segment's cell tells of, and whether it serves."""
+    with open_instance(root) as instance:
+        wanted = dg.AssetRecordsFilter(segments_key("delay"), asset_partitions=[segment])
+        (record,) = instance.fetch_materializations(wanted, limit=1).records
+    assert record.asset_materialization is not None
+    told = record.asset_materialization.metadata
+    return told["champion_version"].value, told["serves"].value
+
+
 @pytest.fixture
 def trained(tmp_path: Path, empty_mlflow: Path) -> Path:  # noqa: F811
     """A fleet after its first cycle, with new rows for two of its segments."""
-    with sqlite3.connect(empty_mlflow) as source, sqlite3.connect(tmp_path / "mlflow.db") as target:
+    database = Path(FactorySettings(data_dir=tmp_path).mlflow_uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(empty_mlflow) as source, sqlite3.connect(database) as target:
         source.backup(target)
     stores = open_fleet_stores(tmp_path)
     write_fleet(stores.lake)
@@ -61,6 +77,8 @@ def test_every_segment_has_its_old_or_its_new_champion_after_any_kill(trained: P
             assert now == new != old, STEPS[step]
     assert run_child(trained) == 0
     assert serving(trained) == new
+    for segment, (version, _) in new.items():
+        assert read_cell(trained, segment) == (version, True)
     client = open_fleet_stores(trained).registry.client()
     assert len(client.search_model_versions("name = 'delay'")) == 2
     entries = client.search_runs([client.get_experiment_by_name("delay").experiment_id], "attributes.status != 'KILLED'")

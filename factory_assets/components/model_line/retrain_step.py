@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from factory_assets.components.metering import note_segment_cpu
-from factory_assets.components.model_line.fleet import show_segments
+from factory_assets.components.model_line.cells import show_segments
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
 from factory_assets.components.naming import predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
@@ -25,15 +25,25 @@ def run_retrain(
     calendar: CalendarSpec,
     now: datetime,
     segments: Sequence[str],
+    cells: Sequence[str] = (),
 ) -> TrainingOutcome:
-    """Trains the line, or some of its segments; what serves anew scores the newest days again, and the ledger is told."""
+    """Trains the line, or some of its segments; what serves anew scores the newest days again, and the ledger is told.
+
+    Args:
+        context: of the running step.
+        stores: of the line.
+        calendar: cuts its days.
+        now: factory time.
+        segments: to look at; none means the whole line.
+        cells: the run's own partitions of `<line>/segments`.
+    """
     spec = stores.spec
     claimant = claimant_of(spec.name, context.run, tuple(segments))
     claim_request(stores, claimant, now)
     outcome = train_line(stores, now, context.run_id, segments)
     note_segment_cpu(outcome.cpu_seconds)
-    if spec.segment_by and outcome.fitted:
-        show_segments(context, spec, outcome)
+    if spec.segment_by:
+        show_segments(context, stores, cells)
     if outcome.decision.promote:
         for day in _score_again(context, stores, calendar, now):
             context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))

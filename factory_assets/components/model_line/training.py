@@ -11,13 +11,8 @@ from pydantic import Field
 from factory_assets.components.column_lineage import training_set_lineage
 from factory_assets.components.freshness_policies import lag_policy
 from factory_assets.components.metering import metered
-from factory_assets.components.model_line.fleet import (
-    cause_of,
-    describe_fleet,
-    fail_for,
-    show_as_they_stood,
-    show_failures,
-)
+from factory_assets.components.model_line.cells import cause_of, fail_for
+from factory_assets.components.model_line.fleet import describe_fleet
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
 from factory_assets.components.model_line.retrain_runs import claim_request, claimant_of
@@ -112,8 +107,6 @@ def build_models_asset(
         stores = replace(open_stores(trained_by, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
         outcome = run_retrain(context, stores, calendar, now, config.segments)
-        if spec.segment_by and outcome.fitted:
-            show_failures(context, spec, outcome)
         return dg.MaterializeResult(
             metadata=_describe(spec, outcome, cause_of(context)),
             data_version=dg.DataVersion(f"v{outcome.cycle.version}"),
@@ -125,7 +118,7 @@ def build_models_asset(
 def build_segments_asset(
     spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = (), blocking: OwnChecks | None = None
 ) -> dg.AssetsDefinition:
-    """Every segment of a fleet that was ever trained as a partition; any choice of them is trained in one run.
+    """Every segment of a fleet that a cycle knew as a partition; any choice of them is trained in one run.
 
     Who chooses segments wants them looked at as they are now, so the run builds the training set first.
     Its materializations are logged by whoever trains, mostly by `<line>/models`. A chosen segment that fails fails the run,
@@ -156,11 +149,9 @@ def build_segments_asset(
         stores = replace(open_stores(spec, lake, mlflow), sources=sources, hindrance=hindrance)
         now = clock.open().now()
         _renew_training_set(context, stores, now)
-        outcome = run_retrain(context, stores, calendar, now, context.partition_keys)
+        outcome = run_retrain(context, stores, calendar, now, context.partition_keys, cells=context.partition_keys)
         failed = {row["segment"]: row["reason"] for row in outcome.decisions if row["outcome"] == "failed"}
-        show_as_they_stood(context, spec, outcome, context.partition_keys)
         if failed:
-            show_failures(context, spec, outcome)
             raise fail_for(failed)
         # The materializations are logged already, with what is to be shown of each.
         yield from ()

@@ -16,6 +16,35 @@ _DECISIONS_SQL = """
     where line = ?
     order by sequence, segment
 """
+# A segment without a model of its own is news when that state begins, and not each time that its rows grew.
+_NEWS_SQL = """
+with decisions as (
+    select
+        *,
+        lag(outcome) over earlier as outcome_before,
+        lag(serves) over earlier as served_before
+    from promotions
+    where line = ?
+    window earlier as (partition by segment order by sequence)
+),
+
+trained as (
+    select segment, max(trained_at_utc) as trained_at_utc, max_by(dagster_run_id, version) as trained_in_run
+    from versions
+    where line = ?
+    group by segment
+)
+
+select d.* exclude (outcome_before, served_before), t.trained_at_utc, t.trained_in_run
+from decisions as d
+left join trained as t using (segment)
+where
+    outcome in ('fitted', 'failed')
+    or outcome is distinct from outcome_before
+    or serves is distinct from served_before
+qualify row_number() over (partition by segment order by sequence desc) = 1
+order by segment
+"""
 _RECORDED_SQL = """
     select segment, version, trained_until_utc, numeric, categorical, artefact_path, artefact_sha256, value, dummy_value
     from versions semi join wanted using (segment, version)
@@ -42,6 +71,19 @@ class PromotionHistory:
         """All decisions on a line's segments, oldest first; of each only what says who served."""
         pinned = self.lake.find(PROMOTIONS.name)
         return [] if pinned is None else self.lake.query(_DECISIONS_SQL, [line], promotions=pinned).to_pylist()
+
+    def news(self, line: str) -> list[dict[str, Any]]:
+        """By segment, the last decision that changed what there is to tell of it, and when and in which run it was trained.
+
+        `trained_at_utc` and `trained_in_run` are null for a segment that never had a model.
+        """
+        promotions, versions = self.lake.find(PROMOTIONS.name), self.lake.find(MODEL_VERSIONS.name)
+        if promotions is None or versions is None:
+            return []
+        rows: list[dict[str, Any]] = self.lake.query(
+            _NEWS_SQL, [line, line], promotions=promotions, versions=versions
+        ).to_pylist()
+        return rows
 
     def recorded(self, line: str, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], RecordedModel]:
         """The models of these segments and versions; one that was never recorded is absent."""
