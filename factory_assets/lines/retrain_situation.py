@@ -21,7 +21,7 @@ from factory_assets.storage.tables.model_versions import PROMOTIONS
 # The newest instant of a cron expression that is not after a moment.
 NewestInstant = Callable[[str, datetime], datetime]
 Clocks = tuple[datetime, datetime]
-_TRAFFIC_DAYS = 7
+TRAFFIC_DAYS = 7
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SERVING = """
@@ -76,10 +76,10 @@ def read_rows_a_day(stores: LineStores, now: datetime) -> dict[str, float]:
         return {}
     as_of = quote_identifier(stores.spec.as_of)
     sql = (
-        f"select model_segment as segment, count(*) / {_TRAFFIC_DAYS}.0 as rows_a_day from t "
+        f"select model_segment as segment, count(*) / {TRAFFIC_DAYS}.0 as rows_a_day from t "
         f"where {as_of} >= ? and {as_of} < ? and model_segment is not null group by model_segment"
     )
-    found = stores.lake.query(sql, [now - timedelta(days=_TRAFFIC_DAYS), now], t=pinned)
+    found = stores.lake.query(sql, [now - timedelta(days=TRAFFIC_DAYS), now], t=pinned)
     return dict(zip(found.column("segment").to_pylist(), found.column("rows_a_day").to_pylist(), strict=True))
 
 

@@ -56,3 +56,22 @@ def test_labels_that_became_common_are_found_where_they_did(stores: Any) -> None
     found = judge_later(stores, all_late=("UA~r1",))
     assert found["label_drift"].failing_segments == ("UA~r1",)
     assert "Segment UA~r1: beyond what the features explain by +" in found["label_drift"].summary
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_segments_whose_models_are_old_and_in_use_are_named(stores: Any, is_used: bool) -> None:
+    write_fleet(stores.lake)
+    stores = replace(stores, spec=fleet_spec(**POLICY))
+    stores.training_sets.build(NOW)
+    train_line(stores, NOW, "run")
+    write_later(stores.lake, 36)
+    later = NOW + timedelta(days=10)
+    stores.training_sets.build(later)
+    train_line(stores, later, "run", ["AA~r1", "AA~r2", "UA~r1"])
+    serving = stores.versions.standing("delay").serving
+    assert {s for s, champion in serving.items() if champion.version == 2} == {"AA~r1", "UA~r1"}
+    looked = NOW + timedelta(days=35)
+    if is_used:
+        score_days(stores, [(looked - timedelta(days=1)).date()], "UTC", looked, "run")
+    judgement = judge(stores, "model_age", looked, "run")
+    assert judgement.failing_segments == (("all", "AA~r2") if is_used else ("all",))

@@ -1,5 +1,6 @@
 """How old something is, by event time, against its limit; and whether what was due is there."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -60,6 +61,29 @@ def evaluate_unseen_rows(age: FreshnessReport, rows: int, limit: int | None) -> 
     verdict = "within" if rows <= limit else "past"
     reason = f"{age.reason} It has not seen {rows:,} labelled rows, {verdict} the limit of {limit:,}."
     return replace(age, fresh=age.fresh and rows <= limit, reason=reason)
+
+
+def evaluate_segment_ages(
+    age: FreshnessReport, until: Mapping[str, datetime], now: datetime, limit: timedelta
+) -> tuple[FreshnessReport, tuple[str, ...]]:
+    """The verdict on a fleet's age: that on its model of all rows, with the models of segments that are past the limit.
+
+    Args:
+        age: the verdict on the model of all rows.
+        until: by segment, the end of its model's holdout.
+        now: factory time.
+        limit: the longest allowed age.
+
+    Returns:
+        The report, which is that of the oldest segment where only segments are past it; and those segments, oldest first.
+    """
+    stale = sorted((end, segment) for segment, end in until.items() if now - end > limit)
+    if not stale:
+        return age, ()
+    end, segment = stale[0]
+    oldest = evaluate_freshness(f"model of {segment}", end, now, limit)
+    reason = f"{age.reason} {len(stale):,} of {len(until):,} models of segments are past the limit; {oldest.reason}"
+    return replace(age if not age.fresh else oldest, reason=reason), tuple(segment for _, segment in stale)
 
 
 def find_due_day(predictions_by: str, calendar: CalendarSpec, now: datetime) -> tuple[date, datetime] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pandas as pd
@@ -15,7 +15,7 @@ from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.monitoring.fleet_quality import ServedModel, compare_labels, evaluate_fleet_quality, explain_drift
-from factory_assets.core.monitoring.freshness import evaluate_freshness, evaluate_unseen_rows
+from factory_assets.core.monitoring.freshness import evaluate_freshness, evaluate_segment_ages, evaluate_unseen_rows
 from factory_assets.core.monitoring.quality import ScoredRows
 from factory_assets.core.retraining.confirmation import Verdict
 from factory_assets.core.training.fit import LABEL, PREDICTION
@@ -25,6 +25,7 @@ from factory_assets.lines.backtesting.scores import ReplayedScores
 from factory_assets.lines.backtesting.windows import FeatureWindows
 from factory_assets.lines.judging.drift import MOST_NAMED_SEGMENTS, level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.serving import LeftOver, summarise_left_over
+from factory_assets.lines.retrain_situation import TRAFFIC_DAYS
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 
@@ -83,7 +84,15 @@ class Judge:
         if until is not None:
             unseen = self.history.count_labels(until, moment.now)
             report = evaluate_unseen_rows(report, unseen, self.spec.freshness.model_max_unseen_rows)
-        return report.fresh, report.reason, (ONLY_SEGMENT,)
+        failing: tuple[str, ...] = () if report.fresh else (ONLY_SEGMENT,)
+        if self.spec.segment_by:
+            week = self.history.between((moment.now - timedelta(days=TRAFFIC_DAYS), moment.now), moment)
+            used = set(self.scores.segment_names(week).tolist())
+            models = reign.serving_models.items()
+            ends = {s: model.holdout_until_utc for s, model in models if s in used and s != ONLY_SEGMENT}
+            report, stale = evaluate_segment_ages(report, ends, moment.now, self.spec.freshness.model_max_age)
+            failing = (*failing, *stale)[:MOST_NAMED_SEGMENTS]
+        return not failing, report.reason, failing
 
     def _feature_drift(self, reign: Reign, moment: Moment) -> tuple[bool, str, tuple[str, ...]]:
         span = whole_days(self.spec.drift.window, moment.now)

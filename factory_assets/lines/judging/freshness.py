@@ -1,5 +1,6 @@
 """Are the line's features fresh, is its model young, and are its predictions there in time?"""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,13 +12,16 @@ from factory_assets.contracts.reports import DeliveryReport, FreshnessReport
 from factory_assets.core.monitoring.freshness import (
     evaluate_delivery,
     evaluate_freshness,
+    evaluate_segment_ages,
     evaluate_unseen_rows,
     find_due_day,
 )
 from factory_assets.core.pictures.plots import plot_delivery, plot_freshness
+from factory_assets.core.segments import ALL
 from factory_assets.lines.blocking import find_blocked_days
+from factory_assets.lines.judging.drift import MOST_NAMED_SEGMENTS
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
-from factory_assets.lines.retrain_situation import count_labels
+from factory_assets.lines.retrain_situation import count_labels, read_rows_a_day
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.sql import quote_identifier
 
@@ -33,7 +37,7 @@ def judge_feature_freshness(stores: LineStores, now: datetime, run_id: str) -> J
 
 
 def judge_model_age(stores: LineStores, now: datetime, run_id: str) -> Judgement:
-    """The end of the champion's holdout against `freshness.model_max_age`, and what it has not seen since."""
+    """The end of each champion's holdout against `freshness.model_max_age`, and what that of all rows has not seen since."""
     freshness = stores.spec.freshness
     champion = stores.versions.champion(stores.spec.name)
     trained_until = champion.holdout_until_utc if champion else None
@@ -41,7 +45,20 @@ def judge_model_age(stores: LineStores, now: datetime, run_id: str) -> Judgement
     unseen = count_labels(stores, trained_until, now) if trained_until else None
     if unseen is not None:
         report = evaluate_unseen_rows(report, unseen, freshness.model_max_unseen_rows)
-    return _judgement("model_age", report, champion, newest_feature_row(stores), {"unseen_labelled_rows": unseen})
+    failing: tuple[str, ...] = () if report.fresh else (ALL,)
+    if stores.spec.segment_by:
+        report, stale = evaluate_segment_ages(report, _read_ends(stores, now), now, freshness.model_max_age)
+        failing = (*failing, *stale)[:MOST_NAMED_SEGMENTS]
+    more = {"unseen_labelled_rows": unseen}
+    return replace(_judgement("model_age", report, champion, newest_feature_row(stores), more), failing_segments=failing)
+
+
+def _read_ends(stores: LineStores, now: datetime) -> dict[str, datetime]:
+    """The end of the holdout of each segment's serving model that scored a row of late: what nobody uses ages in peace."""
+    standing, traffic = stores.versions.standing(stores.spec.name), read_rows_a_day(stores, now)
+    serving = {s: champion.version for s, champion in standing.serving.items() if s != ALL and s in traffic}
+    recorded = stores.versions.of_segments(stores.spec.name, serving)
+    return {segment: version.holdout_until_utc for segment, version in recorded.items()}
 
 
 def judge_delivery(stores: LineStores, now: datetime, run_id: str) -> Judgement:

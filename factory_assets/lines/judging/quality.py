@@ -130,7 +130,7 @@ def _read_served(stores: LineStores, window: timedelta, now: datetime) -> _Serve
     standing = stores.versions.standing(spec.name)
     champions = standing.serving if spec.segment_by else standing.champions
     versions = {segment: champion.version for segment, champion in sorted(champions.items())}
-    evaluations = stores.versions.evaluations(spec.name, versions)
+    recorded = stores.versions.of_segments(spec.name, versions)
     profiles = stores.references.read_profiles(spec.name, versions)
     labels = stores.references.read_feature(spec.name, LABEL, versions)
     left_over = read_left_over(stores, versions)
@@ -140,7 +140,7 @@ def _read_served(stores: LineStores, window: timedelta, now: datetime) -> _Serve
         if segment in left_over.lacking:
             continue
         own = left_over.summaries.get(segment)
-        evaluation = own.evaluation if own else evaluations[segment]
+        evaluation = own.evaluation if own else recorded[segment].evaluation
         profile = own.profile if own else profiles.get(segment, _NOTHING)
         models.append(
             ServedModel(segment, version, evaluation, profile, own.labels if own else labels.get(segment), rows[segment])

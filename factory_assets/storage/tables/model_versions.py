@@ -115,16 +115,16 @@ class ModelVersions:
         ).to_pylist()
         return _from_row(found[0]) if found else None
 
-    def evaluations(self, line: str, versions: Mapping[str, int]) -> dict[str, Evaluation]:
-        """What these versions of segments came to on their holdouts; one that was never recorded is absent."""
+    def of_segments(self, line: str, versions: Mapping[str, int]) -> dict[str, ModelVersion]:
+        """These versions by segment; one that was never recorded is absent."""
         pinned = self.lake.find(MODEL_VERSIONS.name)
         if pinned is None or not versions:
             return {}
         segments, numbers = pa.array(list(versions), pa.string()), pa.array(versions.values(), pa.int64())
         wanted = pa.table({"segment": segments, "version": numbers})
-        sql = "select segment, evaluation from versions semi join wanted using (segment, version) where line = ?"
+        sql = "select * from versions semi join wanted using (segment, version) where line = ?"
         found = self.lake.query(sql, [line], versions=pinned, wanted=wanted).to_pylist()
-        return {row["segment"]: Evaluation(**json.loads(row["evaluation"])) for row in found}
+        return {row["segment"]: _from_row(row) for row in found}
 
     def standing(self, line: str) -> LineStanding:
         """Every segment's state after the last decision, in one query."""

@@ -9,6 +9,7 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.core.monitoring.freshness import (
     evaluate_delivery,
     evaluate_freshness,
+    evaluate_segment_ages,
     evaluate_unseen_rows,
     find_due_day,
 )
@@ -107,3 +108,15 @@ def test_what_is_due_is_there_or_there_is_nothing_to_score(facts, delivered, sai
     report = evaluate_delivery(date(2013, 6, 30), NOW, **given_facts)
     assert report.delivered is delivered
     assert said in report.reason
+
+
+@pytest.mark.parametrize(("root", "fresh", "shown"), [(10, False, 45), (40, False, 40)])
+def test_a_fleets_oldest_segments_are_named_beside_its_model_of_all_rows(root, fresh, shown):
+    limit = timedelta(days=30)
+    age = evaluate_freshness("model", NOW - timedelta(days=root), NOW, limit)
+    ends = {segment: NOW - timedelta(days=days) for segment, days in {"a": 31, "b": 45, "c": 30, "d": 1}.items()}
+    report, stale = evaluate_segment_ages(age, ends, NOW, limit)
+    assert stale == ("b", "a")
+    assert (report.fresh, report.lag_seconds) == (fresh, shown * 86_400)
+    assert "2 of 4 models of segments are past the limit; model of b: the newest is 45d 0h old" in report.reason
+    assert evaluate_segment_ages(age, {"c": ends["c"]}, NOW, limit) == (age, ())
