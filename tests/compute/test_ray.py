@@ -8,12 +8,14 @@ import functools
 import importlib.util
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,14 @@ from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
 from factory_assets.compute.fan_out import FanOut
 from factory_assets.compute.ray_cluster import RayAddressError, RayMissingError
-from tests.compute.chunk_work import die_at, die_once, refuse, say_process, sum_of
+from factory_assets.lines.stores import LineStores
+from factory_assets.lines.training import train_line
+from factory_assets.storage.delta.lake import Lake
+from tests.compute.chunk_work import die_at, die_once, fit_but_die_once, refuse, say_process, sum_of
 from tests.compute.conftest import SEGMENTS
 from tests.compute.small_fleet import hashes_by
+from tests.lines.conftest import NOW, empty_mlflow, stores  # noqa: F401 (two are fixtures)
+from tests.lines.fleet_fixture import fleet_spec, write_fleet
 
 CHUNKS = [tuple(SEGMENTS[:5]), tuple(SEGMENTS[5:])]
 HOST = "127.0.0.2"
@@ -89,6 +96,37 @@ def test_results_are_those_of_this_process(cluster: FanOut, table, sums) -> None
 
 def test_the_models_of_a_fleet_are_those_of_this_process_to_the_byte(cluster: FanOut) -> None:
     assert hashes_by(cluster, 2) == hashes_by(open_fan_out("serial"), 1)
+
+
+def test_a_fleet_that_loses_a_worker_among_its_fits_has_the_same_models(cluster: FanOut, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    assert hashes_by(cluster, 1, functools.partial(fit_but_die_once, mark)) == hashes_by(open_fan_out("serial"), 1)
+    assert mark.exists()
+
+
+def test_a_line_that_is_trained_on_the_cluster_is_the_same_fleet(
+    cluster: FanOut,
+    address: str,
+    stores: LineStores,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("factory_assets.lines.fitting._LEAST_TO_FAN_OUT", 1)
+    write_fleet(stores.lake)
+    stores.training_sets.build(NOW)
+    versions = []
+    for executor in ("serial", "ray"):
+        lake = shutil.copytree(stores.lake.root, tmp_path / executor)
+        line = replace(stores, lake=Lake(str(lake)), spec=fleet_spec(executor=executor), ray_address=address)
+        outcome = train_line(line, NOW, "run")
+        rows = line.lake.query(
+            "select segment, artefact_sha256, value, artefact_path from t order by all",
+            t=line.lake.pin("ops/model_versions"),
+        )
+        decisions = [{**row, "version": 0, "cycle": ""} for row in outcome.decisions]
+        versions.append((rows.to_pylist(), decisions))
+    assert versions[0] == versions[1]
+    assert len(versions[0][0]) > 3
 
 
 def test_a_ray_worker_has_one_thread_and_none_of_the_engines(cluster: FanOut, table) -> None:
