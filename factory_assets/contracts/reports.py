@@ -111,6 +111,16 @@ class DriftReport:
 
 
 @dataclass(frozen=True)
+class SegmentDay:
+    """What a day's verdict said of a segment: the largest effect of its features in thresholds, and whether it drifted."""
+
+    segment: str
+    day: date
+    severity: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
 class JointReport:
     """How well a classifier tells a window from training, against how well it tells training's own windows from the rest.
 

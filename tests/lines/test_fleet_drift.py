@@ -67,6 +67,19 @@ def test_every_champion_that_serves_is_judged_on_its_own_rows(fleet: Any) -> Non
     assert judgement.numbers["worst_segment"] == SHIFTED
 
 
+def test_the_days_of_a_fleet_are_drawn_worst_segment_first(fleet: Any) -> None:
+    for looked in (LOOKED - timedelta(days=1), LOOKED):
+        judgement = judge(fleet, "feature_drift", looked, "run")
+    assert judgement.over_days is not None
+    days = fleet.drift_results.segment_days("delay", "feature_drift", LOOKED, days=28, most=2)
+    assert [cell.day for cell in days] == [(LOOKED - timedelta(days=1)).date(), LOOKED.date()] * 2
+    assert [cell.segment for cell in days[:2]] == [SHIFTED] * 2
+    assert days[1].drifted
+    found = fleet.lake.rows(DRIFT_RESULTS, "segment = ? and window_end_utc = ?", [SHIFTED, LOOKED])
+    assert days[1].severity == max(row["effect"] / row["threshold"] for row in found)
+    assert {cell.day for cell in fleet.drift_results.segment_days("delay", "feature_drift", LOOKED, 1, 2)} == {LOOKED.date()}
+
+
 def test_scores_are_judged_by_the_model_that_gave_them(fleet: Any) -> None:
     days = [(NOW + timedelta(days=n)).date() for n in range(14)]
     score_days(fleet, days, "UTC", LOOKED, "run")

@@ -75,8 +75,9 @@ def _build_check(
 
 
 def _metadata(judgement: Judgement) -> dict[str, Any]:
+    pictures = {"picture": judgement.picture, "segments_over_days": judgement.over_days}
     return {
-        "picture": dg.MetadataValue.md(image_markdown(judgement.picture, judgement.summary)),
+        **{name: dg.MetadataValue.md(image_markdown(png, judgement.summary)) for name, png in pictures.items() if png},
         **judgement.numbers,
         FAILING_SEGMENTS_METADATA: list(judgement.failing_segments),
         CHAMPION_METADATA: judgement.champion_version,

@@ -106,7 +106,7 @@ def plot_importance(names: Sequence[str], values: Sequence[float]) -> bytes:
     figure = Figure(figsize=(5.6, 1.1 + 0.26 * max(len(largest), _FEWEST_BARS)), layout="constrained")
     axes = figure.subplots()
     more = f"the first {len(largest)} of {len(pairs)} features" if len(pairs) > len(largest) else ""
-    title_axes(axes, f"{_clip(largest[0][0])} matters most", more, INK)
+    title_axes(axes, f"{clip(largest[0][0])} matters most", more, INK)
     draw_bars(axes, [name for name, _ in largest], [value for _, value in largest], [CURRENT] * len(largest))
     axes.set_xlabel("increase of the error when shuffled")
     return to_png(figure)
@@ -205,7 +205,7 @@ def image_markdown(png: bytes, alt: str) -> str:
 
 
 def _shown_rows(report: DriftReport, segment: SegmentDrift) -> str:
-    where = f"worst: {_clip(segment.segment)}, " if len(report.segments) > 1 else ""
+    where = f"worst: {clip(segment.segment)}, " if len(report.segments) > 1 else ""
     return f"{where}{segment.current_rows:,} rows against {segment.reference_rows:,}"
 
 
@@ -217,11 +217,9 @@ def _draw_shares(axes: Axes, feature: FeatureDrift) -> None:
     places = np.arange(len(kept))
     axes.bar(places - 0.2, reference[kept] * 100, width=0.4, color=REFERENCE)
     axes.bar(places + 0.2, current[kept] * 100, width=0.4, color=CURRENT)
-    axes.set_xticks(
-        places, [_clip(feature.bin_labels[i], 12) for i in kept], rotation=40, ha="right", rotation_mode="anchor"
-    )
+    axes.set_xticks(places, [clip(feature.bin_labels[i], 12) for i in kept], rotation=40, ha="right", rotation_mode="anchor")
     axes.set_title(
-        f"{_clip(feature.feature)} · {feature.measure} {feature.effect:.2f}",
+        f"{clip(feature.feature)} · {feature.measure} {feature.effect:.2f}",
         fontsize=9,
         color=BAD if feature.drifted else INK,
         loc="left",
@@ -235,7 +233,7 @@ def draw_bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours
     """Named bars from the top down."""
     places = np.arange(len(names))
     axes.barh(places, values, color=colours, height=0.65)
-    axes.set_yticks(places, [_clip(name) for name in names])
+    axes.set_yticks(places, [clip(name) for name in names])
     axes.set_ylim(max(len(names), _FEWEST_BARS) - 0.5, -0.5)  # Downwards; a single bar does not fill the picture.
 
 
@@ -256,7 +254,7 @@ def _plain(axes: Axes, size: float = 8) -> None:
     axes.yaxis.label.set(fontsize=8.5, color=INK)
 
 
-def _clip(text: str, most: int = 24) -> str:
+def clip(text: str, most: int = 24) -> str:
     """Shortened, and with dollar signs escaped: matplotlib would read formulas between them."""
     short = text if len(text) <= most else text[: most - 1] + "…"
     return short.replace("$", r"\$")

@@ -13,6 +13,7 @@ from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.pictures.plots import plot_drift
+from factory_assets.core.pictures.segment_plots import DAYS, MOST_SEGMENTS, plot_segment_days
 from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.judging.serving import LeftOver, list_serving, read_left_over, window_of_features, window_of_scores
@@ -136,7 +137,16 @@ def _judge(
         picture=plot_drift(report),
         numbers=drift_numbers(report),
         failing_segments=report.failing_segments[:MOST_NAMED_SEGMENTS],
+        over_days=draw_over_days(stores, check, span[1], report),
     )
+
+
+def draw_over_days(stores: LineStores, check: CheckKind, last: datetime, report: DriftReport) -> bytes | None:
+    """A fleet's worst segments over the days up to `last`, whose verdict is recorded; of one segment there is no picture."""
+    if len(report.segments) < 2:
+        return None
+    cells = stores.drift_results.segment_days(stores.spec.name, check, last, DAYS, MOST_SEGMENTS)
+    return plot_segment_days(cells, report, last.date())
 
 
 def drift_numbers(report: DriftReport) -> dict[str, object]:

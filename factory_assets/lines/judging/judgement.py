@@ -15,8 +15,8 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Judgement:
     """One verdict with its evidence; `champion_version` 0 means that no model serves yet.
 
-    `failing_segments` are the keys of the segments that failed, worst first: none when it passed, and "all" when it failed
-    and none is named.
+    `over_days` is the picture of a fleet's segments over the days, where there is one. `failing_segments` are the keys of
+    the segments that failed, worst first: none when it passed, and "all" when it failed and none is named.
     """
 
     check: CheckKind
@@ -27,6 +27,7 @@ class Judgement:
     picture: bytes
     numbers: dict[str, Any] = field(default_factory=dict)
     failing_segments: tuple[str, ...] = ()
+    over_days: bytes | None = None
 
     def __post_init__(self) -> None:
         """Lets only a failed verdict name segments, and every failed one at least one."""

@@ -16,6 +16,7 @@ from factory_assets.core.pictures.quality_plots import plot_quality
 from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import (
     MOST_NAMED_SEGMENTS,
+    draw_over_days,
     drift_numbers,
     level_of_a_day,
     say_compared,
@@ -77,6 +78,7 @@ def judge_label_drift(stores: LineStores, now: datetime, run_id: str) -> Judgeme
             "unexplained_p_value": explained.p_value,
         },
         failing_segments=explained.failing_segments[:MOST_NAMED_SEGMENTS],
+        over_days=draw_over_days(stores, "label_drift", span[1], report),
     )
 
 

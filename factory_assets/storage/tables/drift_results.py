@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from factory_assets.contracts.reports import DriftReport
+from factory_assets.contracts.reports import DriftReport, SegmentDay
 from factory_assets.core.drift.verdicts import FeatureTable
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 from factory_assets.storage.sql import equals_any
@@ -111,6 +111,36 @@ class DriftResults:
             champions=champions,
         )
         return dict(zip(found["segment"].to_pylist(), found["exceeded"].to_pylist(), strict=True))
+
+    def segment_days(self, line: str, check: str, last: datetime, days: int, most: int) -> list[SegmentDay]:
+        """The `days` judged up to `last` of the `most` segments that are worst on it, worst first."""
+        results = self.lake.find(DRIFT_RESULTS.name)
+        if results is None:
+            return []
+        found = self.lake.query(
+            """
+            with cells as (
+                select segment, window_end_utc, max(effect / threshold) as severity, bool_or(segment_drifted) as drifted
+                from results
+                where line = ? and "check" = ? and window_end_utc > ? and window_end_utc <= ? and segment_judged
+                group by all
+            ), worst as (
+                select
+                    segment,
+                    bool_or(drifted) filter (window_end_utc = ?) as drifts,
+                    max(severity) filter (window_end_utc = ?) as newest
+                from cells group by segment
+                order by drifts desc nulls last, newest desc nulls last, segment limit ?
+            )
+            select cells.* from cells join worst using (segment)
+            order by drifts desc nulls last, newest desc nulls last, segment, window_end_utc""",
+            [line, check, last - timedelta(days=days), last, last, last, most],
+            results=results,
+        )
+        return [
+            SegmentDay(row["segment"], row["window_end_utc"].astimezone(UTC).date(), row["severity"], row["drifted"])
+            for row in found.to_pylist()
+        ]
 
     def newest_severity(self, line: str, check: str) -> dict[str, float]:
         """By segment that drifted in the newest judged window, its largest effect in thresholds."""

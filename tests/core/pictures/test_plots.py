@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from factory_assets.contracts.drift_policy import DriftSpec
+from factory_assets.contracts.reports import SegmentDay
 from factory_assets.core.drift import build_reference
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
@@ -21,6 +22,7 @@ from factory_assets.core.pictures.plots import (
     plot_importance,
     plot_predicted_against_actual,
 )
+from factory_assets.core.pictures.segment_plots import plot_segment_days
 
 NOW = datetime(2013, 7, 1, tzinfo=UTC)
 MOST_BYTES = 60_000
@@ -34,6 +36,14 @@ def _drift(features, rows=400, shift=1.0, segments=("all",)):
     references = {segment: made for segment in segments}  # noqa: C420 (a list shared on purpose)
     current = reference.head(rows).assign(feature_0=reference["feature_0"] + shift)
     return evaluate_drift(compare_frame(references, current, np.resize(segments, rows)), DriftSpec())[0]
+
+
+def _days(segments):
+    return [
+        SegmentDay(f"route {n} <$>", (NOW - timedelta(days=back)).date(), n / 20, n > 35)
+        for n in range(segments)
+        for back in range(28)
+    ]
 
 
 def _pictures():
@@ -56,6 +66,8 @@ def _pictures():
         "drift not judged": plot_drift(_drift(3, rows=10)),
         "no drift": plot_drift(evaluate_drift([], DriftSpec())[0]),
         "drift of a fleet": plot_drift(_drift(3, rows=2000, segments=[f"route {n} <$>" for n in range(5)])),
+        "a fleet over days": plot_segment_days(_days(40), _drift(3, rows=2000, segments=("a", "b")), NOW.date()),
+        "a fleet without days": plot_segment_days([], _drift(3, rows=10, segments=("a", "b")), NOW.date()),
         "fresh": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(days=30))),
         "stale": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(hours=1))),
         "never": plot_freshness(evaluate_freshness("x", None, NOW, timedelta(hours=1))),
