@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -287,7 +287,7 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
             "holdout_rows": str(int(np.count_nonzero(plan.parts == HOLDOUT))),
             "trained_until_utc": (training_set.as_known_at_utc - spec.validation.holdout).isoformat(),
             "seed": str(spec.validation.seed),
-            **search_params(trained),
+            **search_params(spec, trained),
         },
         metrics={**(_root_metrics(trained) if trained is not None else {}), **_fleet_metrics(cycle)},
         tags={
@@ -298,7 +298,7 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
             "factory.training_set_version": str(training_set.table.version),
             "factory.feature_set_version": str(training_set.feature_set.version),
         },
-        pictures={**cycle.pictures, **segments, **_search_files(trained)},
+        pictures={**cycle.pictures, **segments, **_search_files(cycle)},
         inputs=[
             (training_set.table, "training"),
             (training_set.feature_set, "features"),
@@ -313,13 +313,18 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
     )
 
 
-def _search_files(trained: TrainedModel | None) -> dict[str, bytes]:
-    """Every candidate of the search with its values, the winner marked."""
-    if trained is None or trained.search is None:
-        return {}
-    search = trained.search
-    trials = [{**asdict(trial), "won": place == search.winner} for place, trial in enumerate(search.trials)]
-    return {"search.json": json.dumps({"metric": search.metric, "trials": trials}, indent=1, default=str).encode()}
+def _search_files(cycle: Cycle) -> dict[str, bytes]:
+    """Every candidate of every segment's search with its values, the winner marked; the model of all rows is a segment."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["segment", "candidate", "params", "metric", "value", "values", "won", "error"])
+    searches = {segment: trained.search for segment, (trained, _) in sorted(cycle.fitted.items()) if trained.search}
+    for segment, search in searches.items():
+        for place, trial in enumerate(search.trials):
+            params, values = json.dumps(dict(trial.params)), json.dumps(trial.values)
+            won = place == search.winner
+            writer.writerow([segment, place, params, search.metric, trial.value, values, won, trial.error])
+    return {"searches.csv": text.getvalue().encode()} if searches else {}
 
 
 def _root_metrics(trained: TrainedModel) -> dict[str, float]:

@@ -76,7 +76,7 @@ class SegmentEntries:
             segment=result.segment,
             promoted=decision.promote,
             metrics={**finite(trained.evaluation.scores), **parent, "holdout_rows": trained.evaluation.rows},
-            params=search_params(trained),
+            params=search_params(spec, trained),
             tags={
                 "factory.estimator": spec.estimator,
                 "factory.artefact_sha256": model.sha256,
@@ -107,11 +107,13 @@ def describe_line(spec: ModelLineSpec) -> str:
     return spec.description or f"Model line {spec.name}."
 
 
-def search_params(trained: TrainedModel | None) -> dict[str, str]:
-    """The parameters that a search chose, as they were fitted."""
-    if trained is None or trained.search is None:
+def search_params(spec: ModelLineSpec, trained: TrainedModel | None) -> dict[str, str]:
+    """What was searched over, as it was fitted, and the winner's place in `searches.csv`; 0: the line's own parameters."""
+    if spec.search is None or trained is None or trained.search is None:
         return {}
-    return {f"search.{name}": str(value) for name, value in trained.search.params.items()}
+    chosen = {**spec.params, **trained.search.params}
+    fitted = {f"search.{name}": str(chosen.get(name, "the estimator's default")) for name in spec.search.space}
+    return {"search.candidate": str(trained.search.winner), **fitted}
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -5,6 +6,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -230,6 +232,28 @@ def test_without_entries_of_single_segments_mlflow_has_the_fleet_alone(fleet) ->
     assert [model.name for model in client.search_registered_models()] == ["delay"]
     experiment = client.get_experiment_by_name("delay").experiment_id
     assert [run.info.run_id for run in client.search_runs([experiment])] == [outcome.version.mlflow_run_id]
+
+
+def test_every_search_of_a_cycle_is_logged_whole_and_each_run_has_what_won(fleet) -> None:
+    search = {"space": {"C": [0.5, 0.0001], "tol": [0.01]}, "budget": 3, "folds": 2}
+    searching = replace(fleet, spec=fleet_spec(params={"C": 0.5}, search=search))
+    outcome = train(searching)
+    client = searching.registry.client()
+    file = client.download_artifacts(outcome.version.mlflow_run_id, "searches.csv")
+    trials = pd.read_csv(file)
+    fitted = {key for key, row in decided(outcome).items() if row["outcome"] == "fitted"}
+    assert set(trials["segment"]) == fitted
+    assert len(trials) == 3 * len(fitted)
+    assert (trials.groupby("segment")["won"].sum() == 1).all()
+    won = trials[trials["won"]].set_index("segment")
+    experiment = client.get_experiment_by_name("delay").experiment_id
+    runs = client.search_runs([experiment], "tags.`factory.segment` LIKE '%'")
+    assert {run.data.tags["factory.segment"] for run in runs} == fitted - {"all"}
+    for run in runs:
+        candidate = won.loc[run.data.tags["factory.segment"]]
+        chosen = {"C": 0.5, "tol": "the estimator's default", **json.loads(candidate["params"])}
+        told = {"candidate": str(candidate["candidate"]), **{name: str(value) for name, value in chosen.items()}}
+        assert run.data.params == {f"search.{name}": value for name, value in told.items()}
 
 
 def test_a_segment_that_falls_back_on_its_parent_loses_its_alias(trained) -> None:
