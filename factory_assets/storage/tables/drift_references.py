@@ -152,7 +152,7 @@ def pack_columns(rows: pa.Table) -> pa.Table:
 def read_serving(references: PinnedTable, line: str, served: pa.Table, features: Sequence[str]) -> pa.Table:
     """The references of these features that serve: by the `place` of their segment, then by feature.
 
-    Without its lists through the join: to carry them costs more than to read them.
+    Joined by their keys alone: to carry the cells through a join costs more than to read them.
     """
     versions = served["version"].unique()
     where = (pc.field("line") == line) & pc.field("version").isin(versions) & pc.field("feature").isin(list(features))
