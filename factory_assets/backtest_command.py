@@ -29,7 +29,11 @@ class BacktestRefusedError(ValueError):
 def backtest(
     line: Annotated[str, typer.Argument(help="The model line.")],
     policy: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(POLICIES)}; may be repeated. Absent: all but daily.")
+        list[str] | None,
+        typer.Option(
+            help=f"One of {', '.join(POLICIES)}, or on_drift@7d for another cooldown; may be repeated."
+            f" Absent: {', '.join(DEFAULT_POLICIES)}."
+        ),
     ] = None,
     against: Annotated[str | None, typer.Option(help="The policy that the others are compared with; absent: own.")] = None,
     first: Annotated[

@@ -42,7 +42,7 @@ def _plain_errors() -> Iterator[None]:
 
 @app.command()
 def demo(
-    small: Annotated[bool, typer.Option(help="Six weeks and one more instead of half a year; no drift in it.")] = False,
+    small: Annotated[bool, typer.Option(help="Six weeks of history and one week more, instead of half a year.")] = False,
 ) -> None:
     """Plays half a year of real flights: lands, trains, scores, and lets failed checks start retrains."""
     os.environ.setdefault("FACTORY_SENSOR_INTERVAL_SECONDS", "5")
@@ -71,7 +71,7 @@ def status() -> None:
 
 @app.command()
 def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
-    """Opens the Dagster UI with its daemon on this installation's data; schedules and sensors run live, reports open."""
+    """Opens the Dagster UI with its daemon on this installation's data; schedules, sensors and links to reports work."""
     import dagster as dg
 
     from factory_assets.installation import prepare_dagster_home
@@ -161,8 +161,11 @@ def list_all() -> None:
     from factory_assets.storage.dbt.sandboxes import list_sandboxes
     from factory_assets.storage.delta.lake import Lake
 
-    for sandbox in list_sandboxes(Lake(FactorySettings().lake)):
+    found = list_sandboxes(Lake(FactorySettings().lake))
+    for sandbox in found:
         console.print(f"{sandbox.name}: {', '.join(sandbox.tables) or 'no tables'}", markup=False, soft_wrap=True)
+    if not found:
+        console.print("there is no sandbox: dbt build --target dev makes one", markup=False)
 
 
 @sandboxes.command()

@@ -238,7 +238,7 @@ def test_acceptance_is_of_what_was_seen_and_of_nothing_worse(feed: Feed) -> None
 
 
 def test_only_a_held_day_can_be_accepted(feed: Feed) -> None:
-    with pytest.raises(NothingHeldError, match="held is no day of it"):
+    with pytest.raises(NothingHeldError, match="no day of a source of that name is held"):
         Incidents(feed.lake).accept("readings", TODAY, "")
     feed.fail()
     with pytest.raises(NothingHeldError, match="land one"):

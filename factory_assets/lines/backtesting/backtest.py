@@ -141,7 +141,8 @@ def choose_days(spec: ModelLineSpec, history: History, first: date | None, last:
     if begin < history.first_day or begin >= end:
         raise NothingToReplayError(
             f"{spec.name}: there is no day to judge from {begin} to {end}; the history goes from {history.first_day} to "
-            f"{history.last_day}, and by default the first model is trained at the end of {early}"
+            f"{history.last_day}, and by default the first model is trained at the end of {early}: "
+            "name an earlier day with --from"
         )
     return begin, end
 

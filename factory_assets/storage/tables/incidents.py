@@ -74,8 +74,9 @@ class Incidents:
         held = [incident for incident in self.read_open([source]) if incident.state == "open"]
         found = next((incident for incident in held if incident.day == day), None)
         if found is None:
-            listed = ", ".join(str(incident.day) for incident in held) or "no day of it"
-            raise NothingHeldError(f"source {source!r} has nothing held on {day}: held is {listed}")
+            listed = ", ".join(str(incident.day) for incident in held)
+            others = f"its held days are {listed}" if held else "no day of a source of that name is held"
+            raise NothingHeldError(f"source {source!r} has nothing held on {day}: {others}")
         if found.kind == "late_partition":
             raise NothingHeldError(f"source {source!r} has no file for {day}: land one, and the day is taken in by itself")
         accepted = replace(found, state="accepted", note=note)
