@@ -9,10 +9,12 @@ from factory_assets.components.naming import bronze_key
 from factory_assets.contracts.names import format_duration
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.monitoring.freshness import evaluate_freshness
+from factory_assets.core.pictures.history_plots import MOST_BATCHES, plot_batches
 from factory_assets.core.pictures.plots import image_markdown, plot_freshness
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.sql import quote_identifier
+from factory_assets.storage.tables.batch_profiles import BatchProfiles
 from factory_assets.storage.tables.incidents import Incidents
 
 BATCHES_ARE_SOUND = "batches_are_sound"
@@ -67,7 +69,8 @@ def _build_batch_check(spec: SourceSpec) -> dg.AssetChecksDefinition:
         description="No day of the feed is held or missing; a held day is kept from readers until it is mended or accepted.",
     )
     def batches_are_sound(lake: LakeResource) -> dg.AssetCheckResult:
-        held = Incidents(lake.open()).read_open([spec.name])
+        opened = lake.open()
+        held = Incidents(opened).read_open([spec.name])
         rows = [
             dg.TableRecord(
                 {
@@ -82,10 +85,15 @@ def _build_batch_check(spec: SourceSpec) -> dg.AssetChecksDefinition:
             for incident in held
             for finding in incident.findings
         ]
-        metadata: dict[str, Any] = {"days_held": len(held)}
+        said = " ".join(f"{incident.day}: {incident.summary}" for incident in held) or "No day is held."
+        batches = BatchProfiles(opened, spec.name).rows_by_day(MOST_BATCHES)
+        picture = plot_batches(batches, {incident.day for incident in held})
+        metadata: dict[str, Any] = {
+            "picture": dg.MetadataValue.md(image_markdown(picture, said)),
+            "days_held": len(held),
+        }
         if rows:
             metadata["findings"] = dg.MetadataValue.table(rows)
-        said = " ".join(f"{incident.day}: {incident.summary}" for incident in held) or "No day is held."
         return dg.AssetCheckResult(passed=not held, description=said, metadata=metadata)
 
     return batches_are_sound

@@ -121,6 +121,15 @@ class SegmentDay:
 
 
 @dataclass(frozen=True)
+class TrainingCount:
+    """How many segments a training tried, and how many of them failed."""
+
+    day: date
+    tried: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class JointReport:
     """How well a classifier tells a window from training, against how well it tells training's own windows from the rest.
 

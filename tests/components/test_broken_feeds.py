@@ -182,6 +182,7 @@ def test_the_check_of_the_source_lists_where_and_what(stand: Stand) -> None:
     stand.incidents.write([an_incident()])
     result = check(lake=stand.resources["lake"])
     assert not result.passed
+    assert "data:image/png" in result.metadata["picture"].value
     (record,) = result.metadata["findings"].records
     assert record.data == {"day": str(DAY), "kind": "half_batch", "column": "", "rows": 400,
                            "expected": "about 980 rows", "found": "400 (41%)"}  # fmt: skip

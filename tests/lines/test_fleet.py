@@ -136,6 +136,8 @@ def test_one_bad_segment_is_one_failure_and_only_it_is_tried_again(fleet) -> Non
     assert decided(again)["AA~r2"]["outcome"] == "fitted"
     assert PromotionHistory(stores.lake).failed_segments("delay") == {}
     assert again.cycle.version == first.cycle.version + 1
+    counts = [(found.tried, found.failed) for found in PromotionHistory(stores.lake).trainings("delay", 2)]
+    assert counts == [(sum(row["outcome"] in ("fitted", "failed") for row in rows.values()), 1), (1, 0)]
 
 
 def test_scores_say_which_model_gave_them_and_unseen_segments_are_scored_by_a_parent(trained) -> None:

@@ -8,6 +8,8 @@ from factory_assets.components.metering import metered
 from factory_assets.components.naming import FAILING_SEGMENTS_METADATA, models_key
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.metrics import unless_nan
+from factory_assets.core.pictures.history_plots import MOST_TRAININGS, plot_trainings
+from factory_assets.core.pictures.plots import image_markdown
 from factory_assets.lines.training import TrainingOutcome
 from factory_assets.resources import LakeResource
 from factory_assets.storage.tables.promotion_history import PromotionHistory
@@ -28,12 +30,18 @@ def build_failed_segments_check(spec: ModelLineSpec) -> dg.AssetChecksDefinition
     @dg.asset_check(asset=key.asset_key, name=key.name, description="The last training of every segment succeeded.")
     @metered("check", f"{key.asset_key.to_user_string()}:{key.name}", spec.name)
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
-        failed = PromotionHistory(lake.open()).failed_segments(spec.name)
+        history = PromotionHistory(lake.open())
+        failed = history.failed_segments(spec.name)
         named = ", ".join(list(failed)[:3]) + (", …" if len(failed) > 3 else "")
         summary = f"{len(failed)} segments failed: {named}" if failed else "No segment failed."
         reasons = [dg.TableRecord({"segment": segment, "reason": reason}) for segment, reason in failed.items()]
         table = {"reasons": dg.MetadataValue.table(reasons[:_MOST_LISTED])} if reasons else {}
-        metadata = {FAILING_SEGMENTS_METADATA: dg.MetadataValue.json(list(failed)), **table}
+        picture = plot_trainings(history.trainings(spec.name, MOST_TRAININGS), len(failed))
+        metadata = {
+            "picture": dg.MetadataValue.md(image_markdown(picture, summary)),
+            FAILING_SEGMENTS_METADATA: dg.MetadataValue.json(list(failed)),
+            **table,
+        }
         return dg.AssetCheckResult(
             passed=not failed, severity=dg.AssetCheckSeverity.WARN, description=summary, metadata=metadata
         )

@@ -70,6 +70,18 @@ class BatchProfiles:
             days.setdefault(row[PARTITION_COLUMN], []).append(row)
         return [_from_rows(self.source, day, rows) for day, rows in sorted(days.items())]
 
+    def rows_by_day(self, most: int) -> list[tuple[date, int]]:
+        """Rows of the newest batches, held ones among them, the newest first."""
+        profiles = self.lake.find(BATCH_PROFILES.name)
+        if profiles is None:
+            return []
+        found = self.lake.query(
+            f'select {PARTITION_COLUMN} as day, rows from t where source = ? and "column" = ? order by day desc limit ?',
+            [self.source, WHOLE_BATCH, most],
+            t=profiles,
+        )
+        return [(row["day"], row["rows"]) for row in found.to_pylist()]
+
     def write(self, profiles: Sequence[BatchProfile], published: Iterable[date]) -> None:
         """Replaces the profiles of these days."""
         if not profiles:

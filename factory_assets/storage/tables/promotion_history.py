@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import pyarrow as pa
 
 from factory_assets.contracts.model_versions import Champion
+from factory_assets.contracts.reports import TrainingCount
 from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS, to_champion
 
@@ -15,6 +17,15 @@ _DECISIONS_SQL = """
     from promotions
     where line = ?
     order by sequence, segment
+"""
+_TRAININGS_SQL = """
+select
+    max(decided_at_utc) as at,
+    count(*) as tried,
+    count(*) filter (outcome = 'failed') as failed
+from promotions
+where line = ? and outcome in ('fitted', 'failed')
+group by sequence order by sequence desc limit ?
 """
 # A segment without a model of its own is news when that state begins, and not each time that its rows grew.
 _NEWS_SQL = """
@@ -99,6 +110,12 @@ class PromotionHistory:
             (row["segment"], row["version"]): RecordedModel(to_champion(row), row["value"], row["dummy_value"])
             for row in rows
         }
+
+    def trainings(self, line: str, most: int) -> list[TrainingCount]:
+        """The newest trainings that tried any segment, oldest first."""
+        pinned = self.lake.find(PROMOTIONS.name)
+        rows = [] if pinned is None else self.lake.query(_TRAININGS_SQL, [line, most], promotions=pinned).to_pylist()
+        return [TrainingCount(row["at"].astimezone(UTC).date(), row["tried"], row["failed"]) for row in reversed(rows)]
 
     def failed_segments(self, line: str) -> dict[str, str]:
         """The segments whose last training failed, with the reason."""

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from factory_assets.contracts.drift_policy import DriftSpec
-from factory_assets.contracts.reports import SegmentDay
+from factory_assets.contracts.reports import SegmentDay, TrainingCount
 from factory_assets.core.drift import build_reference
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.monitoring.freshness import evaluate_freshness
+from factory_assets.core.pictures.history_plots import plot_batches, plot_trainings
 from factory_assets.core.pictures.plots import (
     image_markdown,
     plot_calibration,
@@ -68,6 +69,12 @@ def _pictures():
         "drift of a fleet": plot_drift(_drift(3, rows=2000, segments=[f"route {n} <$>" for n in range(5)])),
         "a fleet over days": plot_segment_days(_days(40), _drift(3, rows=2000, segments=("a", "b")), NOW.date()),
         "a fleet without days": plot_segment_days([], _drift(3, rows=10, segments=("a", "b")), NOW.date()),
+        "batches": plot_batches([(NOW.date() - timedelta(days=n), 900 + n) for n in range(28)], {NOW.date()}),
+        "a held batch without rows": plot_batches([], {NOW.date()}),
+        "no batches": plot_batches([], set()),
+        "trainings": plot_trainings([TrainingCount(NOW.date(), 1000, n % 3) for n in range(12)], 2),
+        "trainings without failures": plot_trainings([TrainingCount(NOW.date(), 5, 0)], 0),
+        "no trainings": plot_trainings([], 0),
         "fresh": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(days=30))),
         "stale": plot_freshness(evaluate_freshness("x", newest, NOW, timedelta(hours=1))),
         "never": plot_freshness(evaluate_freshness("x", None, NOW, timedelta(hours=1))),
