@@ -35,12 +35,11 @@ from factory_assets.core.training.time_split import LABEL, TRAIN, TrainingDataEr
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.serving import ModelFiles
 from factory_assets.lines.stores import LineStores
+from factory_assets.lines.training_code import fingerprint_estimator_sources, fingerprint_training_code
 from factory_assets.storage.memory import give_back_memory
 from factory_assets.storage.row_file import write_rows
 from factory_assets.storage.tables.training_sets import TrainingSet
 
-# Raised when the meaning of a training changes, so that an unchanged line is trained again.
-TRAINING_CODE_VERSION = "2"
 _TRAINING_FIELDS = (
     "name",
     "feature_set",
@@ -291,7 +290,8 @@ def fingerprint_declaration(spec: ModelLineSpec) -> str:
 def _declared(spec: ModelLineSpec) -> dict[str, object]:
     declared = {name: value for name, value in spec.model_dump(mode="json").items() if name in _TRAINING_FIELDS}
     packages = {"sklearn": package_version("scikit-learn"), "estimator": estimator_packages(spec.estimator)}
-    return {"spec": declared, "code": TRAINING_CODE_VERSION, **packages}
+    code = {"code": fingerprint_training_code(), "sources": fingerprint_estimator_sources(spec.estimator)}
+    return {"spec": declared, **code, **packages}
 
 
 def _hash(parts: Mapping[str, object]) -> str:

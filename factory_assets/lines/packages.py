@@ -9,7 +9,7 @@ from importlib.metadata import version as package_version
 def estimator_packages(estimator: str) -> tuple[str, ...]:
     """`name==version` of the packages that a dotted path is imported from, by name.
 
-    Empty for a module that no installed package brought: of such code nobody can say whether it changed.
+    Empty for a module that no installed package brought: its sources speak for it, see `training_code`.
 
     >>> [found.partition("==")[0] for found in estimator_packages("sklearn.linear_model.Ridge")]
     ['scikit-learn']
