@@ -99,7 +99,10 @@ def _read_effects(stores: LineStores, check: FailedCheck) -> dict[str, float]:
     if check.check in _LIMITS:
         numbers = stores.checks.newest_numbers(stores.spec.name, check.check)
         value, limit = _LIMITS[check.check](numbers, stores.spec)
-        return dict.fromkeys(check.segments, value / limit) if value is not None and limit else {}
+        if value is None or not limit:
+            return {}
+        of_segments = numbers.get("loss_of_segments", {})
+        return {segment: of_segments.get(segment, value) / limit for segment in check.segments}
     return stores.drift_results.newest_severity(stores.spec.name, check.check)
 
 

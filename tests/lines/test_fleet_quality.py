@@ -41,6 +41,7 @@ def test_the_model_that_serves_a_route_whose_labels_turned_has_decayed_and_no_ot
     assert found["quality"].failing_segments == (judged_by,)
     assert found["quality"].summary.startswith(f"1 of 4 judged models decayed. Segment {judged_by}: roc_auc decayed: ")
     assert found["quality"].numbers["rows"] == 14 * 16
+    assert found["quality"].numbers["loss_of_segments"] == {judged_by: found["quality"].numbers["loss"]}
     assert found["estimated_quality"].passed
 
 

@@ -121,6 +121,7 @@ def _judge_quality(stores: LineStores, check: CheckKind, now: datetime, *, label
             "loss": report.loss,
             "unexplained": report.unexplained,
             "judged": report.judged,
+            **({"loss_of_segments": {s: of.loss for s, of in fleet.segments if of.decayed}} if spec.segment_by else {}),
         },
         failing_segments=fleet.failing_segments[:MOST_NAMED_SEGMENTS],
     )
