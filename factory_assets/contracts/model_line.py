@@ -117,7 +117,8 @@ class QualitySpec(_Strict):
 class SkewSpec(_Strict):
     """Whether training sees the features that scoring saw."""
 
-    sample: int = Field(default=200, ge=1, description="Rows of each scoring whose features are kept as a hash.")
+    window: Duration = _span("14d", "The newest whole days with known labels whose sampled rows are judged.")
+    sample: int = Field(default=200, ge=1, description="Rows of each scored day whose features are kept as a hash.")
     max_share: float = Field(default=0.0, ge=0, lt=1, description="Share of the sample that may differ.")
 
 

@@ -1,6 +1,7 @@
 """Frozen verdicts: what the pure functions of `core` return, and what storage and the UI show."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from factory_assets.contracts.drift_policy import DriftMeasure
@@ -198,6 +199,22 @@ class FleetQualityReport:
     def failing_segments(self) -> tuple[str, ...]:
         """Keys of the segments whose models decayed, worst first."""
         return tuple(segment for segment, report in self.segments if report.decayed)
+
+
+@dataclass(frozen=True)
+class SkewReport:
+    """Sampled rows of some days, and of how many training and scoring see other features: by feature, and by day."""
+
+    rows: int = 0
+    first: date | None = None
+    last: date | None = None
+    differing: Mapping[str, int] = field(default_factory=dict)
+    differing_days: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def differing_rows(self) -> int:
+        """Rows of which any feature differs."""
+        return sum(self.differing_days.values())
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,11 @@ def test_features_that_changed_after_they_were_scored_are_skew_and_named(stores)
     judged = judge(stores, "skew", NOW + timedelta(days=8), "run")
     assert not judged.passed
     assert list(judged.numbers["differing_rows"]) == ["x"]
-    assert "x in" in judged.summary
+    differing = judged.numbers["differing_rows"]["x"]
+    # The sampled rows whose value changed are of the days after the 33rd, and named by it.
+    assert judged.numbers["differing_days"] == {f"2013-02-{day}": 24 for day in range(10, 17)}
+    assert f"{differing} have other features" in judged.summary
+    assert "x in 168; all of 7 days between 2013-02-10 and 2013-02-16" in judged.summary
     tolerant = stores.spec.model_copy(update={"skew": SkewSpec(max_share=0.999)})
     few = stores.spec.model_copy(update={"skew": SkewSpec(sample=3)})
     judged_by = {name: replace(stores, spec=spec) for name, spec in (("tolerant", tolerant), ("few", few))}
@@ -218,6 +222,29 @@ def test_features_that_changed_after_they_were_scored_are_skew_and_named(stores)
     kept = stores.lake.query("select count(*) as n from t where as_of_utc >= ?", [NOW + timedelta(days=7)],
                              t=stores.lake.pin("ops/feature_hashes"))  # fmt: skip
     assert kept["n"][0].as_py() == 3
+
+
+def test_a_mended_path_is_no_skew_once_its_days_fill_the_window(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 3), date(2013, 2, 5), now=NOW + timedelta(days=8))
+    write_things(stores.lake, shift=0.001)  # from here on features are made otherwise
+    passed = []
+    for last in (date(2013, 2, 12), date(2013, 2, 18), date(2013, 2, 19)):
+        score(stores, date(2013, 2, 6), last, now=NOW + timedelta(days=19))
+        judged = judge(stores, "skew", NOW + timedelta(days=19), "run")
+        passed.append((judged.passed, list(judged.numbers["differing_days"])))
+    assert passed == [(False, ["2013-02-03", "2013-02-04", "2013-02-05"]), (False, ["2013-02-05"]), (True, [])]
+    assert judge(stores, "skew", NOW + timedelta(days=200), "run").numbers["compared_from"] == "2013-02-06"
+
+
+def test_a_row_that_is_scored_again_and_in_the_sample_no_longer_is_not_held_against_its_first_scoring(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))
+    write_things(stores.lake, shift=0.001)
+    fewer = replace(stores, spec=stores.spec.model_copy(update={"skew": SkewSpec(sample=5)}))
+    score(fewer, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))
+    judged = judge(fewer, "skew", NOW + timedelta(days=8), "run")
+    assert (judged.passed, judged.numbers["compared_rows"]) == (True, 7 * 5)
 
 
 def test_only_a_failed_verdict_names_segments(stores) -> None:

@@ -101,5 +101,5 @@ def _describe_check(spec: ModelLineSpec, kind: CheckKind) -> str:
         "label_drift": f"Labels known of the last {window} are as at training, or the features explain how they differ.",
         "quality": f"The model has lost at most {quality.max_loss:.0%} of its skill, by the labels known of {days}.",
         "estimated_quality": f"By scores of {days} the model loses at most {quality.max_expected_loss:.0%} of its skill.",
-        "skew": "Sampled rows have the features in training that they had when they were scored.",
+        "skew": f"Training sees the features that scoring saw, in sampled rows of {format_duration(spec.skew.window)}.",
     }[kind]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
@@ -89,19 +89,23 @@ class TrainingSets:
         version = self.lake.replace(table, rows, note=note)
         return TrainingSet(self.lake.pin(self.name, version), now, feature_set, labels)
 
-    def read_at(self, moments: pa.Table, now: datetime) -> pa.Table:
-        """The rows of some as-of moments as a training set built at `now` would have them; nothing is written.
+    def read_at(self, moments: pa.Table, window: timedelta, now: datetime) -> pa.Table:
+        """The newest rows of some as-of moments as a training set built at `now` would have them; nothing is written.
 
         Args:
             moments: with the column `as_of_utc`.
+            window: the whole days (UTC) that count, up to the newest one with a row.
             now: factory time; labels that are not known by then have no row.
         """
         feature_set, labels = self.lake.pin_published(
             f"{FEATURES_SCHEMA}/{self.spec.feature_set}", f"{MARTS_SCHEMA}/{self.spec.label.model}"
         )
         joined = self._joining_sql(self.feature_columns(feature_set))
-        sql = f"{joined} and f.{quote_identifier(self.spec.as_of)} in (from moments)"
-        return self.lake.query(sql, [now, now], features=feature_set, labels=labels, moments=moments.select(["as_of_utc"]))
+        as_of = f"f.{quote_identifier(self.spec.as_of)}"
+        newest = f"{joined} and {as_of} in (from moments) qualify {as_of} >= date_trunc('day', max({as_of}) over ()) - ?"
+        return self.lake.query(
+            newest, [now, now, window - timedelta(days=1)], features=feature_set, labels=labels, moments=moments
+        )
 
     def pin(self) -> TrainingSet:
         """The newest training set with its inputs, all at the versions it was built from."""
