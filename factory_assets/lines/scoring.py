@@ -1,6 +1,6 @@
 """Scores whole days with the models that serve, each row by its segment's own or by the nearest parent's."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from factory_assets.core.serving.fleet_scoring import FleetScores, score_fleet
+from factory_assets.lines.blocking import consecutive_days, find_blocked_days
 from factory_assets.lines.serving import ServingFleet, open_fleet
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP
@@ -41,10 +42,8 @@ def score_days(stores: LineStores, days: Sequence[date], timezone: str, now: dat
     if not fleet.champions:
         return None
     feature_set = stores.training_sets.pin_features()
-    features = sorted({name for model in fleet.models.values() for name in (*model.numeric, *model.categorical)})
-    zone = ZoneInfo(timezone)
-    start = datetime.combine(min(days), time(), zone).astimezone(UTC)
-    end = datetime.combine(max(days) + timedelta(days=1), time(), zone).astimezone(UTC)
+    features = _features_of(fleet)
+    start, end = _begin(min(days), timezone), _begin(max(days) + timedelta(days=1), timezone)
     # Rows later than the factory's now do not exist yet, whatever the landed files say.
     rows = stores.predictions.read_features(feature_set, features, start, min(end, now), timezone)
     with threadpool_limits(limits=1):
@@ -64,6 +63,36 @@ def score_days(stores: LineStores, days: Sequence[date], timezone: str, now: dat
         feature_set_version=feature_set.version,
         table_version=table_version,
     )
+
+
+def score_changed_days(
+    stores: LineStores, taken_in: Collection[date], timezone: str, now: datetime, run_id: str
+) -> list[date]:
+    """Scores other days again whose features changed when some were `taken_in`; returns them.
+
+    Looked at are those from the first day that was taken in, or from the start of the drift window if that is earlier: of a
+    source without days any may have changed. Days that wait for a broken feed keep waiting.
+    """
+    fleet = open_fleet(stores, stores.versions.standing(stores.spec.name))
+    if not fleet.champions:
+        return []
+    first = min([*taken_in, (now - stores.spec.drift.window).astimezone(ZoneInfo(timezone)).date()])
+    changed = stores.predictions.find_changed_days(
+        stores.training_sets.pin_features(), _features_of(fleet), first, _begin(first, timezone), now, timezone
+    )
+    others = set(changed) - set(taken_in)
+    spans = consecutive_days(others - set(find_blocked_days(stores, others)))
+    for span in spans:
+        score_days(stores, span, timezone, now, run_id)
+    return [day for span in spans for day in span]
+
+
+def _features_of(fleet: ServingFleet) -> list[str]:
+    return sorted({name for model in fleet.models.values() for name in (*model.numeric, *model.categorical)})
+
+
+def _begin(day: date, timezone: str) -> datetime:
+    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
 
 
 def _credit(scored: FleetScores, fleet: ServingFleet, feature_set_version: int, now: datetime, run_id: str) -> Provenance:

@@ -1,6 +1,6 @@
 """The asset `<line>/predictions`: days scored by the champion."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -13,11 +13,19 @@ from factory_assets.components.freshness_policies import predictions_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.own_checks import OwnChecks, read_blocking
-from factory_assets.components.naming import DAILY, PRIORITY_TAG, line_tags, models_key, predictions_key, table_key
+from factory_assets.components.naming import (
+    CATCH_UP_TAG,
+    DAILY,
+    PRIORITY_TAG,
+    line_tags,
+    models_key,
+    predictions_key,
+    table_key,
+)
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.lines.blocking import consecutive_days, find_blocked_days
-from factory_assets.lines.scoring import ScoringOutcome, score_days
+from factory_assets.lines.scoring import ScoringOutcome, score_changed_days, score_days
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 
 
@@ -25,6 +33,8 @@ def build_predictions_asset(
     spec: ModelLineSpec, calendar: CalendarSpec, sources: tuple[str, ...] = (), blocking: OwnChecks | None = None
 ) -> dg.AssetsDefinition:
     """One asset, a partition a day, any range of days in one run; days of a broken feed wait if the line says so.
+
+    A run that takes mended days in also scores those again whose features changed with them.
 
     Args:
         spec: the line.
@@ -60,6 +70,8 @@ def build_predictions_asset(
         for day, reason in waiting.items():
             context.log.error(f"{spec.name} does not score {day}: {reason} It is scored when that is mended.")
         now = clock.open().now()
+        if CATCH_UP_TAG in context.run.tags:
+            _note(context, spec, score_changed_days(stores, days, partitions.timezone, now, context.run_id))
         for span in consecutive_days(set(days) - set(waiting)):
             outcome = score_days(stores, span, partitions.timezone, now, context.run_id)
             if outcome is None:
@@ -70,10 +82,14 @@ def build_predictions_asset(
                 yield dg.MaterializeResult(metadata=_describe(outcome) | lineage, data_version=_version(outcome))
                 return
             # A result of the asset would count for all days of the run, those that wait among them.
-            for day in span:
-                context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
+            _note(context, spec, span)
 
     return predictions
+
+
+def _note(context: dg.AssetExecutionContext, spec: ModelLineSpec, days: Iterable[date]) -> None:
+    for day in days:
+        context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
 
 
 def _describe(outcome: ScoringOutcome) -> dict[str, Any]:

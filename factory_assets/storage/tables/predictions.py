@@ -11,6 +11,25 @@ from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, PinnedTable, 
 from factory_assets.storage.sql import equals_any, quote_identifier
 
 DAY_COLUMN = "prediction_date"
+FEATURES_HASH = "features_hash"
+_CHANGED_DAYS = f"""
+    with scored as (
+        select {DAY_COLUMN} as day, count(*) as count, bit_xor({FEATURES_HASH}) as hash
+        from predictions
+        where {DAY_COLUMN} >= ?
+        group by all
+    ),
+    present as (
+        select timezone(?, {{as_of}})::date as day, count(*) as count, bit_xor({{hash}}) as hash
+        from features
+        where {{as_of}} >= ? and {{as_of}} < ?
+        group by all
+    )
+    select day
+    from scored left join present using (day)
+    where (scored.count, scored.hash) is distinct from (present.count, present.hash)
+    order by day
+"""
 
 
 @dataclass(frozen=True)
@@ -44,15 +63,15 @@ class Predictions:
     def read_features(
         self, feature_set: PinnedTable, features: Sequence[str], start: datetime, end: datetime, timezone: str = "UTC"
     ) -> pa.Table:
-        """Feature rows with start <= as-of < end, with their day in `timezone`, in entity order."""
+        """Feature rows with start <= as-of < end, with their day in `timezone` and a hash of each, in entity order."""
         as_of = quote_identifier(self.spec.as_of)
         columns = ", ".join(
             quote_identifier(c) for c in dict.fromkeys((*self.spec.row_key, *self.spec.segment_by, *features))
         )
         order = ", ".join(quote_identifier(c) for c in self.spec.row_key)
         sql = (
-            f"select {columns}, timezone(?, {as_of})::date as {DAY_COLUMN} from t "
-            f"where {as_of} >= ? and {as_of} < ? order by {order}"
+            f"select {columns}, timezone(?, {as_of})::date as {DAY_COLUMN}, {self._hash_sql(features)} as {FEATURES_HASH} "
+            f"from t where {as_of} >= ? and {as_of} < ? order by {order}"
         )
         return self.lake.query(sql, [timezone, start, end], t=feature_set)
 
@@ -60,7 +79,7 @@ class Predictions:
         """Replaces the given days by `scores` of `rows` (from `read_features`); returns the table's version."""
         as_of = rows.column(self.spec.as_of)
         count = rows.num_rows
-        scored = rows.select([*self.spec.row_key, DAY_COLUMN])
+        scored = rows.select([*self.spec.row_key, DAY_COLUMN, FEATURES_HASH])
         for name, column in (
             ("score", scores),
             ("segment", provenance.segment),
@@ -74,3 +93,28 @@ class Predictions:
             scored = scored.append_column(name, column)
         table = TableSpec(self.name, scored.schema, self.spec.entity, (DAY_COLUMN,), self.spec.row_key)
         return self.lake.replace(table, scored, equals_any(DAY_COLUMN, list(days)))
+
+    def find_changed_days(
+        self, feature_set: PinnedTable, features: Sequence[str], first: date, start: datetime, now: datetime, timezone: str
+    ) -> list[date]:
+        """Scored days from `first` on whose rows, or their features, are no longer those that were scored.
+
+        Args:
+            feature_set: as it is now.
+            features: those that models see of it; other ones than were scored are a change.
+            first: a day of `timezone`, which begins at `start`.
+            start: see there.
+            now: factory time; no row is later.
+            timezone: cuts the days.
+        """
+        predictions = self.lake.find(self.name)
+        if predictions is None:
+            return []
+        sql = _CHANGED_DAYS.format(as_of=quote_identifier(self.spec.as_of), hash=self._hash_sql(features))
+        values = [first, timezone, start, now]
+        days: list[date] = self.lake.query(sql, values, predictions=predictions, features=feature_set)["day"].to_pylist()
+        return days
+
+    def _hash_sql(self, features: Sequence[str]) -> str:
+        columns = ", ".join(map(quote_identifier, (*self.spec.row_key, *features)))
+        return f"(hash({columns}) >> 1)::bigint"  # Delta has no unsigned numbers
