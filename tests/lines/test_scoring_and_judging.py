@@ -8,8 +8,9 @@ from factory_assets.components.model_line.checks import check_keys
 from factory_assets.contracts.drift_policy import HysteresisSpec
 from factory_assets.contracts.model_line import QualitySpec, SkewSpec
 from factory_assets.lines.judging import judge
-from factory_assets.lines.scoring import ScoringOutcome, score_days
+from factory_assets.lines.scoring import ScoringOutcome, score_changed_days, score_days
 from factory_assets.lines.training import train_line
+from factory_assets.storage.delta.lake import TableSpec
 from factory_assets.storage.tables.check_results import CHECK_RESULTS
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
 from tests.lines.conftest import NOW, START, change_labels, predict_as_served, write_things
@@ -50,6 +51,19 @@ def test_a_day_scored_twice_is_there_once_and_other_days_stay(stores) -> None:
     before = read(stores)
     score(stores, date(2013, 2, 2), date(2013, 2, 2))
     assert read(stores) == before
+
+
+def test_predictions_from_before_hashes_were_kept_are_scored_on_and_left_as_they_are(stores) -> None:
+    train(stores)
+    score(stores, date(2013, 2, 5), date(2013, 2, 6))
+    known = stores.lake.query("select * exclude (features_hash) from t", t=stores.lake.pin("predictions/delay"))
+    stores.lake.replace(TableSpec("predictions/delay", known.schema, ("id",), ("prediction_date",)), known)
+    assert score_changed_days(stores, [], "UTC", NOW, "run-2") == []
+    score(stores, date(2013, 2, 6), date(2013, 2, 6))
+    assert len(read(stores)) == 48
+    write_things(stores.lake, shift=1.0)
+    assert score_changed_days(stores, [], "UTC", NOW, "run-2") == [date(2013, 2, 6)]
+    assert {row["prediction_date"] for row in read(stores) if row["dagster_run_id"] == "run-2"} == {date(2013, 2, 6)}
 
 
 def test_rows_later_than_now_are_not_scored(stores) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -198,7 +198,7 @@ class Lake:
         """Replaces the rows that `predicate` selects (all, without one) by `rows`; returns the new version.
 
         Idempotent: what is replaced does not depend on what was read, so a conflict is simply tried again. `note` is kept
-        with the commit, see `read_note`.
+        with the commit, see `read_note`. A table that is older than one of its columns gets it; rows that stay lack it.
         """
         data = _conform(spec, rows)
         properties = CommitProperties(custom_metadata=dict(note or {}))
@@ -207,8 +207,10 @@ class Lake:
             if handle is None:
                 self._create(spec, data, properties)
             else:
-                options: dict[str, Any] = {"predicate": predicate} if predicate else {"schema_mode": "overwrite"}
-                write_deltalake(handle, data, mode="overwrite", commit_properties=properties, **options)
+                mode: Literal["merge", "overwrite"] = "merge" if predicate else "overwrite"
+                write_deltalake(
+                    handle, data, mode="overwrite", predicate=predicate, schema_mode=mode, commit_properties=properties
+                )
 
         return self._commit(spec, write)
 

@@ -16,7 +16,7 @@ _CHANGED_DAYS = f"""
     with scored as (
         select {DAY_COLUMN} as day, count(*) as count, bit_xor({FEATURES_HASH}) as hash
         from predictions
-        where {DAY_COLUMN} >= ?
+        where {DAY_COLUMN} >= ? and {FEATURES_HASH} is not null
         group by all
     ),
     present as (
@@ -99,6 +99,8 @@ class Predictions:
     ) -> list[date]:
         """Scored days from `first` on whose rows, or their features, are no longer those that were scored.
 
+        Of days that were scored before hashes were kept nothing is known, and they are left as they are.
+
         Args:
             feature_set: as it is now.
             features: those that models see of it; other ones than were scored are a change.
@@ -108,7 +110,7 @@ class Predictions:
             timezone: cuts the days.
         """
         predictions = self.lake.find(self.name)
-        if predictions is None:
+        if predictions is None or FEATURES_HASH not in predictions.columns:
             return []
         sql = _CHANGED_DAYS.format(as_of=quote_identifier(self.spec.as_of), hash=self._hash_sql(features))
         values = [first, timezone, start, now]
