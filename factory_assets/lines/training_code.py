@@ -5,11 +5,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import distribution, packages_distributions
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
 import factory_assets.core
+from factory_assets.lines.packages import find_distributions
 
 _CORE = Path(factory_assets.core.__file__ or "").parent
 # What fits a model, and what a search judges its candidates by.
@@ -30,7 +31,7 @@ def fingerprint_estimator_sources(estimator: str) -> str:
     Empty for an estimator of installed packages, whose versions are known, and for one that cannot be found.
     """
     top = estimator.partition(".")[0]
-    names = packages_distributions().get(top, [])
+    names = find_distributions(estimator)
     if names and not any(_is_editable(name) for name in names):
         return ""
     found = find_spec(top)

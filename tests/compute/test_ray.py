@@ -31,7 +31,7 @@ from tests.compute.chunk_work import die_at, die_once, fit_but_die_once, refuse,
 from tests.compute.conftest import SEGMENTS
 from tests.compute.small_fleet import hashes_by
 from tests.lines.conftest import NOW, empty_mlflow, stores  # noqa: F401 (two are fixtures)
-from tests.lines.fleet_fixture import fleet_spec, write_fleet
+from tests.lines.fleet_fixture import fleet_spec, read_fleet, write_fleet
 
 CHUNKS = [tuple(SEGMENTS[:5]), tuple(SEGMENTS[5:])]
 HOST = "127.0.0.2"
@@ -118,13 +118,7 @@ def test_a_line_that_is_trained_on_the_cluster_is_the_same_fleet(
     for executor in ("serial", "ray"):
         lake = shutil.copytree(stores.lake.root, tmp_path / executor)
         line = replace(stores, lake=Lake(str(lake)), spec=fleet_spec(executor=executor), ray_address=address)
-        outcome = train_line(line, NOW, "run")
-        rows = line.lake.query(
-            "select segment, artefact_sha256, value, artefact_path from t order by all",
-            t=line.lake.pin("ops/model_versions"),
-        )
-        decisions = [{**row, "version": 0, "cycle": ""} for row in outcome.decisions]
-        versions.append((rows.to_pylist(), decisions))
+        versions.append(read_fleet(line, train_line(line, NOW, "run")))
     assert versions[0] == versions[1]
     assert len(versions[0][0]) > 3
 

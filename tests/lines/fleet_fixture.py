@@ -69,6 +69,14 @@ def write_fleet(lake: Lake, days: int = DAYS, changed: str = "", moved: float = 
     lake.replace(TableSpec("marts/fct_thing", labels.schema, ("id",)), labels)
 
 
+def read_fleet(stores: Any, outcome: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What may not depend on where a fleet was fitted: the bytes and values of its models, and the decisions on them."""
+    rows = stores.lake.query(
+        "select segment, artefact_sha256, value, artefact_path from t order by all", t=stores.lake.pin("ops/model_versions")
+    )
+    return rows.to_pylist(), [{**row, "version": 0, "cycle": ""} for row in outcome.decisions]
+
+
 def write_later(
     lake: Lake,
     days: int = 14,

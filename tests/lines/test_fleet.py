@@ -19,7 +19,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.tables.model_versions import PROMOTIONS, PromotionConflictError
 from factory_assets.storage.tables.promotion_history import PromotionHistory
 from tests.lines.conftest import START
-from tests.lines.fleet_fixture import DAYS, fleet_spec, write_fleet
+from tests.lines.fleet_fixture import DAYS, fleet_spec, read_fleet, write_fleet
 from tests.recorded import bundle
 
 NOW = START + timedelta(days=DAYS)
@@ -299,13 +299,7 @@ def test_the_number_of_workers_changes_nothing(fleet, tmp_path, executor, monkey
     for workers, where in ((1, "serial"), (2, executor)):
         lake = shutil.copytree(fleet.lake.root, tmp_path / f"lake-{where}")
         stores = replace(fleet, lake=type(fleet.lake)(str(lake)), workers=workers, spec=fleet_spec(executor=where))
-        outcome = train(stores)
-        rows = stores.lake.query(
-            "select segment, artefact_sha256, value, artefact_path from t order by all",
-            t=stores.lake.pin("ops/model_versions"),
-        )
-        decisions = [{**row, "version": 0, "cycle": ""} for row in outcome.decisions]
-        hashes.append((rows.to_pylist(), decisions))
+        hashes.append(read_fleet(stores, train(stores)))
     assert hashes[0] == hashes[1]
 
 

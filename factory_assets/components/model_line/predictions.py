@@ -71,7 +71,7 @@ def build_predictions_asset(
             context.log.error(f"{spec.name} does not score {day}: {reason} It is scored when that is mended.")
         now = clock.open().now()
         if CATCH_UP_TAG in context.run.tags:
-            _note(context, spec, score_changed_days(stores, days, partitions.timezone, now, context.run_id))
+            note_scored_days(context, spec, score_changed_days(stores, days, partitions.timezone, now, context.run_id))
         for span in consecutive_days(set(days) - set(waiting)):
             outcome = score_days(stores, span, partitions.timezone, now, context.run_id)
             if outcome is None:
@@ -82,12 +82,13 @@ def build_predictions_asset(
                 yield dg.MaterializeResult(metadata=_describe(outcome) | lineage, data_version=_version(outcome))
                 return
             # A result of the asset would count for all days of the run, those that wait among them.
-            _note(context, spec, span)
+            note_scored_days(context, spec, span)
 
     return predictions
 
 
-def _note(context: dg.AssetExecutionContext, spec: ModelLineSpec, days: Iterable[date]) -> None:
+def note_scored_days(context: dg.AssetExecutionContext, spec: ModelLineSpec, days: Iterable[date]) -> None:
+    """Tells Dagster of days that were scored, each as a partition of `<line>/predictions`, whichever asset's run did it."""
     for day in days:
         context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
 

@@ -8,8 +8,8 @@ import dagster as dg
 
 from factory_assets.components.metering import note_segment_cpu
 from factory_assets.components.model_line.cells import show_segments
+from factory_assets.components.model_line.predictions import note_scored_days
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
-from factory_assets.components.naming import predictions_key
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.core.calendar_days import closed_days
 from factory_assets.lines.answers import list_answers
@@ -45,8 +45,7 @@ def run_retrain(
     if spec.segment_by:
         show_segments(context, stores, cells)
     if outcome.decision.promote:
-        for day in _score_again(context, stores, calendar, now):
-            context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
+        note_scored_days(context, spec, _score_again(context, stores, calendar, now))
     # Last, so that a run which is cut off before is not taken for an answer.
     answers = list_answers(outcome.decision, outcome.decisions, outcome.cycle.version)
     answer_request(stores, claimant, answers, now)
