@@ -163,12 +163,16 @@ class RetrainRequest:
 
 @dataclass(frozen=True)
 class RetrainDecision:
-    """What the ledger is to take down, which runs to ask for, which to stop, and the sentence for the tick."""
+    """What the ledger is to take down, which runs to ask for, which to stop, and the sentence for the tick.
+
+    While a run is `judging`, new causes wait for all its verdicts: that nothing is asked for says nothing then.
+    """
 
     entries: tuple[LedgerEntry, ...]
     requests: tuple[RetrainRequest, ...]
     reason: str
     stop_run_ids: tuple[str, ...] = ()
+    judging: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from factory_assets.components.model_line.check_history import read_failed_check
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.opening import open_stores
 from factory_assets.components.model_line.retrain_runs import answer_request, claim_request, claimant_of
-from factory_assets.components.model_line.retraining import build_retraining_sensor
+from factory_assets.components.model_line.retraining import build_retraining_sensor, is_settled
 from factory_assets.components.naming import CAUSE_TAG, LINE_TAG, REQUEST_TAG
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retrain_policy import RetrainSpec
@@ -161,6 +161,20 @@ def test_while_a_run_is_judging_the_sensor_waits_for_all_verdicts(factory: Facto
     factory.judge("feature_drift", False, 1)
     factory.instance.add_run(dg.DagsterRun(job_name="daily", run_id=dg_run_id(), status=dg.DagsterRunStatus.STARTED))
     assert "still judging" in str(factory.tick())
+
+
+def test_while_a_run_is_judging_nothing_is_settled(factory: Factory) -> None:
+    """Also when all is well so far: its verdicts may still ask for a retrain."""
+    promote(factory.lake, "delay", 1)
+    factory.judge("feature_drift", True, 1)
+    assert is_settled(factory.instance, factory.stores, NOW)
+    run = dg.DagsterRun(job_name="monitor", run_id=dg_run_id(), status=dg.DagsterRunStatus.STARTED)
+    factory.instance.add_run(run)
+    assert not is_settled(factory.instance, factory.stores, NOW)
+    factory.instance.report_run_canceled(run)
+    assert is_settled(factory.instance, factory.stores, NOW)
+    factory.judge("feature_drift", False, 1)
+    assert not is_settled(factory.instance, factory.stores, NOW)
 
 
 def test_failures_of_one_tick_are_one_run(factory: Factory) -> None:

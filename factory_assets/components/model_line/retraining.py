@@ -173,9 +173,11 @@ def decide(
 
 
 def is_settled(instance: dg.DagsterInstance, stores: LineStores, now: datetime) -> bool:
-    """Whether the line has nothing in flight, nothing to try again, and nothing to ask for now."""
+    """Whether the line has nothing in flight, nothing to try again, nothing to ask for now, and no run is judging it."""
     history = stores.ledger.history(stores.spec.name)
     decision = decide(instance, stores, RetrainBudgetSpec(), history, now)
+    if decision.judging is not None:
+        return False
     newest = {**history.unsettled, **{entry.cause.key: entry for entry in decision.entries}}
     mine = [entry for entry in newest.values() if entry.cause.line == stores.spec.name]
     return all(entry.state in ("open", "raised", "superseded", "promoted", "kept_champion") for entry in mine)

@@ -44,7 +44,7 @@ def decide_retraining(policy: RetrainSpec, situation: Situation) -> RetrainDecis
         _open(draft, policy, demands, situation)
         requests = request_due(draft, policy, demands, situation)
     reason = _explain(draft, situation, [*again, *requests])
-    return RetrainDecision(tuple(draft.written), (*again, *requests), reason, tuple(stop))
+    return RetrainDecision(tuple(draft.written), (*again, *requests), reason, tuple(stop), situation.judging)
 
 
 def _supersede(draft: Draft, demands: Mapping[str, Demand], situation: Situation) -> None:
