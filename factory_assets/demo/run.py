@@ -16,6 +16,7 @@ from factory_assets.components.model_line.retraining import is_settled
 from factory_assets.components.naming import DAILY_JOB, MONITOR_JOB, range_tags, retrain_job
 from factory_assets.components.run_states import UNFINISHED
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.retraining import IN_FLIGHT
 from factory_assets.demo.flights import open_flight_data
 from factory_assets.demo.plan import Plan, Slice
 from factory_assets.demo.replay import Replay
@@ -108,8 +109,7 @@ class Demo:
         announced: set[str] = set()
         while True:
             pending = [line.name for line in self.lines if self.is_pending(line)]
-            news = [f"{line}: a check failed, the sensor of the daemon is to start a retrain" for line in pending]
-            news += [failure for line in self.lines for failure in self.failed_attempts(line)]
+            news = [told for line in self.lines for told in self.retrains(line)]
             for text in news:
                 if text not in announced:
                     self.report(text)
@@ -130,15 +130,16 @@ class Demo:
             return True
         return not is_settled(self.instance, self.stores(line), FactoryClock(self.settings.clock).now())
 
-    def failed_attempts(self, line: ModelLineSpec) -> list[str]:
-        """What went wrong in retrains of the line that have not come through, and what is to follow."""
-        history = self.stores(line).ledger.history(line.name)
-        return [
-            f"{line.name}: {entry.reason}"
-            + (f"; tried again at {entry.next_step_at_utc:%H:%M:%S} UTC" if entry.next_step_at_utc else "")
-            for entry in history.of_line(line.name)
-            if entry.state in ("failed", "expired", "raised")
-        ]
+    def retrains(self, line: ModelLineSpec) -> list[str]:
+        """What the daemon's sensor has asked for, and what went wrong in it, of retrains that have not come through."""
+        told = []
+        for entry in self.stores(line).ledger.history(line.name).of_line(line.name):
+            if entry.state in IN_FLIGHT:
+                told.append(f"{line.name}: its sensor has asked for a retrain, for {entry.cause.trigger}")
+            elif entry.state != "open":
+                again = entry.next_step_at_utc
+                told.append(f"{line.name}: {entry.reason}" + (f"; tried again at {again:%H:%M:%S} UTC" if again else ""))
+        return told
 
     def stores(self, line: ModelLineSpec) -> LineStores:
         """The line's storage objects."""
