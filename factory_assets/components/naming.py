@@ -51,6 +51,8 @@ CHECK_TAG_PREFIX = "factory/check/"
 # In the metadata of a check: the segments that failed it, or "all" of a line that has none.
 FAILING_SEGMENTS_METADATA = "failing_segments"
 PRIORITY_TAG = "dagster/priority"
+# Dagster's own, of a run that a sensor has asked for: the sensor.
+SENSOR_TAG = "dagster/sensor_name"
 # Dagster's own, of an event that is logged and not returned.
 DATA_VERSION_TAG = "dagster/data_version"
 RANGE_START_TAG = "dagster/asset_partition_range_start"

@@ -10,13 +10,13 @@ import dagster as dg
 
 from factory_assets.components.check_verdicts import read_newest_verdicts
 from factory_assets.components.naming import DAILY_JOB, REFRESH_SENSOR, REFRESH_TAG_PREFIX, bronze_key, range_tags
-from factory_assets.components.run_states import ENDED, UNFINISHED
+from factory_assets.components.run_states import UNFINISHED, read_attempts
 from factory_assets.components.source_checks import DATA_FRESHNESS, newest_event
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.calendar_days import closed_days
 from factory_assets.core.monitoring.freshness import evaluate_freshness
-from factory_assets.core.monitoring.refreshing import Attempt, decide_refresh, refresh_cause
+from factory_assets.core.monitoring.refreshing import decide_refresh, refresh_cause
 from factory_assets.resources import ClockResource, LakeResource
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.landing import find_files, fingerprint_files
@@ -63,7 +63,7 @@ def build_refresh_sensor(sources: Sequence[SourceSpec], calendar: CalendarSpec) 
         for source in stale:
             reached = source.newest_utc.astimezone(ZoneInfo(calendar.timezone)).date() if source.newest_utc else date.min
             is_held = any(incident.source == source.spec.name and incident.day >= reached for incident in held)
-            attempts = _read_attempts(context.instance, source)
+            attempts = read_attempts(context.instance, {f"{REFRESH_TAG_PREFIX}{source.spec.name}": source.cause})
             decision = decide_refresh(source.spec.name, source.spec.refresh, attempts, is_held, datetime.now(UTC))
             reasons.append(decision.reason)
             if decision.attempt is not None:
@@ -95,20 +95,6 @@ def _find_stale(
             files = fingerprint_files(find_files(lake.landing_folder(), spec, listed))
             found.append(StaleSource(spec, newest, refresh_cause(spec.name, newest, files)))
     return found
-
-
-def _read_attempts(instance: dg.DagsterInstance, source: StaleSource) -> list[Attempt]:
-    tag = {f"{REFRESH_TAG_PREFIX}{source.spec.name}": source.cause}
-    attempts = []
-    for record in instance.get_run_records(dg.RunsFilter(tags=tag)):
-        run = record.dagster_run
-        if run.status not in ENDED:
-            attempts.append(Attempt("active"))
-            continue
-        ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
-        succeeded = run.status == dg.DagsterRunStatus.SUCCESS
-        attempts.append(Attempt("succeeded" if succeeded else "failed", ended))
-    return attempts
 
 
 def _request(due: Mapping[str, str], causes: Mapping[str, str], days: tuple[date, date]) -> dg.RunRequest:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pyarrow as pa
@@ -13,11 +14,12 @@ import pytest
 from factory_assets.components.catching_up import build_catch_up_sensor
 from factory_assets.components.model_line.checks import check_keys
 from factory_assets.components.model_line.retraining import build_retraining_sensor
-from factory_assets.components.naming import RANGE_START_TAG
+from factory_assets.components.naming import CATCH_UP_SENSOR, LOST_TAG, RANGE_START_TAG, SENSOR_TAG
 from factory_assets.components.source_checks import build_source_checks, source_check_keys
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.incidents import Finding, Incident
 from factory_assets.contracts.source import SourceSpec
+from factory_assets.core.monitoring import refreshing
 from factory_assets.resources import ClockResource, LakeResource, MlflowResource
 from factory_assets.storage.clock import FactoryClock
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
@@ -67,6 +69,13 @@ class Stand:
         answer = build_catch_up_sensor([SOURCE], CALENDAR)(context)
         return str(answer.skip_message) if isinstance(answer, dg.SkipReason) else list(answer.run_requests)
 
+    def start(self, request: dg.RunRequest) -> dg.DagsterRun:
+        """The run of a request, under way."""
+        tags = {**request.tags, SENSOR_TAG: CATCH_UP_SENSOR}
+        run = dg.DagsterRun(job_name="daily", run_id=str(uuid4()), tags=tags, status=dg.DagsterRunStatus.STARTED)
+        self.instance.add_run(run)
+        return run
+
     def _tick(self, sensor: dg.SensorDefinition) -> str | None:
         answer = sensor(dg.build_sensor_context(instance=self.instance, resources=self.resources))
         return None if answer.run_requests else str(answer.skip_reason.skip_message)
@@ -75,6 +84,14 @@ class Stand:
         file = self.folder / "landing" / "flights" / f"{DAY}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+
+
+def success_of(run: dg.DagsterRun) -> Any:
+    event = dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name)
+    return dg.EventLogEntry(
+        error_info=None, level=20, user_message="", run_id=run.run_id, timestamp=datetime.now(UTC).timestamp(),
+        dagster_event=event,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -134,23 +151,63 @@ def test_a_missing_day_is_taken_in_when_its_file_lands(stand: Stand) -> None:
     assert len(stand.catch_up()) == 1
 
 
-def test_an_accepted_day_is_asked_for_and_a_failed_run_is_tried_three_times(stand: Stand) -> None:
+@pytest.fixture
+def accepted(stand: Stand) -> Stand:
     stand.land("id\n1\n")
     stand.incidents.write([an_incident(files=fingerprint(stand))])
     stand.incidents.accept("flights", DAY, "right after all")
+    return stand
+
+
+def test_an_accepted_day_is_asked_for_and_a_failed_run_is_tried_again_until_eight_have_failed(
+    accepted: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refreshing, "_BACKOFF", timedelta(0))
     keys = []
-    for number in range(3):
-        (request,) = stand.catch_up()
+    for _ in range(8):
+        (request,) = accepted.catch_up()
         keys.append(request.run_key)
-        started = dg.DagsterRun(
-            job_name="daily", run_id=f"00000000-0000-0000-0000-00000000000{number}", tags=request.tags,
-            status=dg.DagsterRunStatus.STARTED,
-        )  # fmt: skip
-        stand.instance.add_run(started)
-        assert "Waiting" in str(stand.catch_up())
-        stand.instance.report_run_failed(started)
-    assert len(set(keys)) == 3
-    assert "Waiting" in str(stand.catch_up())
+        started = accepted.start(request)
+        assert "a run is under way" in str(accepted.catch_up())
+        accepted.instance.report_run_failed(started)
+    assert len(set(keys)) == 8
+    assert "8 runs failed, and no more are tried" in str(accepted.catch_up())
+
+
+def test_a_run_that_failed_is_waited_for_and_one_that_was_lost_is_not(accepted: Stand) -> None:
+    (request,) = accepted.catch_up()
+    lost = accepted.start(request)
+    accepted.instance.add_run_tags(lost.run_id, {LOST_TAG: "true"})
+    accepted.instance.report_run_failed(lost)
+    (request,) = accepted.catch_up()
+    accepted.instance.report_run_failed(accepted.start(request))
+    assert f"Taking in {DAY}: a run failed, and the next is tried at" in str(accepted.catch_up())
+
+
+def test_a_run_that_failed_after_it_ended_the_incident_is_asked_for_until_one_has_succeeded(
+    accepted: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,) = accepted.catch_up()
+    first = accepted.start(request)
+    accepted.incidents.write([replace(i, state="published") for i in accepted.incidents.read_open()])
+    assert "a run is under way" in str(accepted.catch_up())
+    accepted.instance.report_run_failed(first)
+    assert "the next is tried at" in str(accepted.catch_up())
+    monkeypatch.setattr(refreshing, "_BACKOFF", timedelta(0))
+    (again,) = accepted.catch_up()
+    assert (again.tags, again.run_key != request.run_key) == (request.tags, True)
+    accepted.instance.handle_new_event(success_of(accepted.start(again)))
+    assert accepted.catch_up() == "No day is held or missing."
+
+
+def test_a_run_that_failed_on_a_day_that_is_still_held_waits_for_files_like_any_held_day(
+    accepted: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refreshing, "_BACKOFF", timedelta(0))
+    (request,) = accepted.catch_up()
+    accepted.instance.report_run_failed(accepted.start(request))
+    accepted.incidents.write([replace(i, state="open") for i in accepted.incidents.read_open()])
+    assert accepted.catch_up() == f"Waiting for mended files of flights {DAY}."
 
 
 def fingerprint(stand: Stand) -> str:

@@ -19,7 +19,7 @@ from factory_assets.storage.delta.lake import Lake
 from factory_assets.storage.landing import find_files
 from factory_assets.storage.tables.bronze import BronzeWriter
 from factory_assets.storage.tables.incidents import Incidents
-from tests.components.test_broken_feeds import an_incident
+from tests.components.test_broken_feeds import an_incident, success_of
 
 NOW = datetime(2013, 7, 10, 14, tzinfo=UTC)
 SOURCE = SourceSpec.model_validate(
@@ -85,14 +85,6 @@ def a_run_id() -> str:
     from uuid import uuid4
 
     return str(uuid4())
-
-
-def success_of(run: dg.DagsterRun) -> Any:
-    event = dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name)
-    return dg.EventLogEntry(
-        error_info=None, level=20, user_message="", run_id=run.run_id, timestamp=datetime.now(UTC).timestamp(),
-        dagster_event=event,
-    )  # fmt: skip
 
 
 @pytest.fixture

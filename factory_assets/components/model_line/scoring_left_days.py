@@ -22,7 +22,7 @@ def build_left_days_sensor(
 ) -> dg.SensorDefinition:
     """Scores each span of left days once its check passes. It keeps nothing: tables and past runs decide.
 
-    A run that failed is asked for again, three times in all for the same days and verdicts.
+    A run that failed is asked for again, later and later, for the same days and verdicts.
     """
 
     @dg.sensor(
@@ -42,15 +42,18 @@ def build_left_days_sensor(
         stores = replace(open_stores(spec, lake, mlflow), sources=sources)
         verdicts = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(list(blocking.values()))
         judged = sorted(record.id for record in verdicts.values())
-        requests = []
+        requests, reasons = [], []
         for span in consecutive_days(find_unscored_days(stores, calendar, closed[1]) if closed else []):
             first, last = str(span[0]), str(span[-1])
             digest = hashlib.sha256(f"{spec.name} {first} {last} {judged}".encode()).hexdigest()[:16]
-            attempt = next_attempt(context.instance, digest)
-            if attempt is not None:
+            following = next_attempt(context.instance, digest)
+            reasons.append(f"{first} to {last}: {following.reason}")
+            if following.attempt is not None:
                 tags = {**range_tags(first, last), CATCH_UP_TAG: digest}
-                key = f"{left_days_sensor(spec.name)}:{digest}:{attempt}"
+                key = f"{left_days_sensor(spec.name)}:{digest}:{following.attempt}"
                 requests.append(dg.RunRequest(run_key=key, asset_selection=[predictions_key(spec.name)], tags=tags))
-        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("No day was left unscored.")
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        return dg.SkipReason(" ".join(reasons) or "No day was left unscored.")
 
     return left_days

@@ -1,4 +1,4 @@
-"""When a stale source is read again: once for each cause, and again after a failure, later and later."""
+"""When a stale source is read again, and a mended day taken in: once for each cause, and after a failure later and later."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,21 +8,43 @@ from typing import Literal
 
 from factory_assets.contracts.source import RefreshSpec
 
+_MOST_ATTEMPTS = 8
+_BACKOFF = timedelta(minutes=15)
+
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run that read the source for this cause; `ended_at_utc` is wall time, None while it goes on."""
+    """A run for one cause; `ended_at_utc` is wall time, None while it goes on and for a run that was lost."""
 
     state: Literal["active", "failed", "succeeded"]
     ended_at_utc: datetime | None = None
 
 
 @dataclass(frozen=True)
-class RefreshDecision:
-    """Whether to read the source now, as the how manieth time; `reason` is for the sensor's tick."""
+class NextAttempt:
+    """Whether to start a run now, as the how manieth for its cause; `reason` is for the sensor's tick."""
 
     attempt: int | None
     reason: str
+
+
+def decide_next_attempt(attempts: Sequence[Attempt], wall_now: datetime) -> NextAttempt:
+    """Decides on one day to take in: eight runs in all, the wait doubled with each, so that they span a day and a half.
+
+    A run that succeeded and left its cause in place is repeated like one that failed: files can change under it.
+
+    Args:
+        attempts: runs for this very cause, in any order.
+        wall_now: wall time.
+    """
+    if any(attempt.state == "active" for attempt in attempts):
+        return NextAttempt(None, "a run is under way.")
+    if len(attempts) >= _MOST_ATTEMPTS:
+        return NextAttempt(None, f"{len(attempts)} runs failed, and no more are tried.")
+    until = _backoff_end(_BACKOFF, attempts)
+    if until is not None and wall_now < until:
+        return NextAttempt(None, f"a run failed, and the next is tried at {until.isoformat(timespec='minutes')}.")
+    return NextAttempt(len(attempts) + 1, "a run is started.")
 
 
 def refresh_cause(source: str, newest_utc: datetime | None, files: str) -> str:
@@ -32,7 +54,7 @@ def refresh_cause(source: str, newest_utc: datetime | None, files: str) -> str:
 
 def decide_refresh(
     source: str, policy: RefreshSpec, attempts: Sequence[Attempt], is_held: bool, wall_now: datetime
-) -> RefreshDecision:
+) -> NextAttempt:
     """Decides on one stale source.
 
     A run that succeeded and left the source as stale as before has found nothing new in the landing folder: another would
@@ -47,19 +69,19 @@ def decide_refresh(
     """
     failures = [attempt for attempt in attempts if attempt.state == "failed"]
     if is_held:
-        return RefreshDecision(None, f"{source} is stale: its newest days are held, and wait for mended files.")
+        return NextAttempt(None, f"{source} is stale: its newest days are held, and wait for mended files.")
     if any(attempt.state == "active" for attempt in attempts):
-        return RefreshDecision(None, f"{source} is being read again.")
+        return NextAttempt(None, f"{source} is being read again.")
     if any(attempt.state == "succeeded" for attempt in attempts):
-        return RefreshDecision(None, f"{source} was read again and is still stale: it waits for a new file.")
+        return NextAttempt(None, f"{source} was read again and is still stale: it waits for a new file.")
     if len(failures) >= policy.max_attempts:
-        return RefreshDecision(None, f"{source} is stale: {len(failures)} runs failed, and no more are tried.")
+        return NextAttempt(None, f"{source} is stale: {len(failures)} runs failed, and no more are tried.")
     until = _backoff_end(policy.backoff, failures)
     if until is not None and wall_now < until:
-        return RefreshDecision(None, f"{source} is stale and is read again at {until.isoformat()}, after a failure.")
-    return RefreshDecision(len(failures) + 1, f"{source} is stale and is read again.")
+        return NextAttempt(None, f"{source} is stale and is read again at {until.isoformat()}, after a failure.")
+    return NextAttempt(len(failures) + 1, f"{source} is stale and is read again.")
 
 
-def _backoff_end(backoff: timedelta, failures: Sequence[Attempt]) -> datetime | None:
-    ends = [attempt.ended_at_utc for attempt in failures if attempt.ended_at_utc is not None]
-    return max(ends) + backoff * (1 << min(len(failures) - 1, 10)) if ends else None
+def _backoff_end(backoff: timedelta, ended: Sequence[Attempt]) -> datetime | None:
+    ends = [attempt.ended_at_utc for attempt in ended if attempt.ended_at_utc is not None]
+    return max(ends) + backoff * (1 << min(len(ended) - 1, 10)) if ends else None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_assets.contracts.source import RefreshSpec
-from factory_assets.core.monitoring.refreshing import Attempt, decide_refresh, refresh_cause
+from factory_assets.core.monitoring.refreshing import Attempt, decide_next_attempt, decide_refresh, refresh_cause
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = RefreshSpec(max_attempts=3, backoff="15m")
@@ -43,6 +43,24 @@ def test_each_key_of_the_policy_changes_the_decision() -> None:
 def test_a_newer_event_and_a_new_file_are_causes_of_their_own() -> None:
     causes = {refresh_cause("a", NOW, "x"), refresh_cause("a", NOW + timedelta(hours=1), "x"), refresh_cause("a", NOW, "y")}
     assert len(causes | {refresh_cause("b", NOW, "x")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("attempts", "attempt", "said"),
+    [
+        ([], 1, "started"),
+        ([failed(60), Attempt("active")], None, "under way"),
+        ([failed(14)], None, "at 2026-03-02T12:01+00:00"),
+        ([failed(60), failed(29)], None, "the next is tried"),
+        ([failed(60), failed(30)], 3, "started"),
+        ([Attempt("failed")], 2, "started"),
+        ([failed(9999)] * 8, None, "8 runs failed"),
+    ],
+    ids=["first", "active", "waits", "waits longer", "waited", "lost", "given up"],
+)
+def test_a_mended_day_is_tried_later_and_later_and_eight_times_in_all(attempts, attempt, said) -> None:
+    decision = decide_next_attempt(attempts, NOW)
+    assert (decision.attempt, said in decision.reason) == (attempt, True)
 
 
 @given(ticks=st.lists(st.integers(0, 120), max_size=40), fails=st.lists(st.booleans(), min_size=40, max_size=40))
