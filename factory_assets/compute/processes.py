@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic
@@ -57,10 +58,14 @@ class _Worker(Generic[Item]):
     finished: int = 0
 
     def take(self, attempt: Attempt[Item]) -> None:
-        """Sends a chunk; a worker that is already dead is found out when it is listened to."""
+        """Sends a chunk."""
         self.attempt, self.finished = attempt, 0
+        self.send(pickle.dumps(attempt.items, 5))
+
+    def send(self, frame: bytes) -> None:
+        """Sends what it waits for; a worker that is already dead is found out when it is listened to."""
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(pickle.dumps(attempt.items, 5))
+            self.connection.send_bytes(frame)
 
     def stop(self) -> None:
         """Ends the process, whatever it is at."""
@@ -81,10 +86,15 @@ class _Crew(Generic[Item]):
     """The workers of one call, and what is still to do."""
 
     size: int
-    greeting: bytes
+    job: bytes
     backlog: Backlog[Item]
     workers: list[_Worker[Item]] = field(default_factory=list)
     failed_starts: int = 0
+
+    def engage(self, worker: _Worker[Item]) -> None:
+        """Gives a worker the job, and a place here."""
+        worker.send(self.job)
+        self.workers.append(worker)
 
     def work(self) -> Iterator[tuple[Item, Any]]:
         """Yields results until nothing is left to do."""
@@ -99,7 +109,7 @@ class _Crew(Generic[Item]):
             if worker.attempt is None and self.backlog.waiting:
                 worker.take(self.backlog.waiting.popleft())
         while self.backlog.waiting and len(self.workers) < self.size:
-            self.workers.append(_start_worker(self.greeting))
+            self.engage(_start_worker())
             self.workers[-1].take(self.backlog.waiting.popleft())
 
     def _listen(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Any]]:
@@ -143,6 +153,17 @@ class ProcessFanOut:
     """Runs on `workers` processes of this machine, each with one thread and a map of the same table."""
 
     workers: int
+    _early: list[_Worker[Any]] = field(default_factory=list)
+
+    @contextmanager
+    def started_early(self, *modules: str) -> Iterator["ProcessFanOut"]:
+        """The same fan-out, whose workers import `modules` while its user is still getting the rows."""
+        early = [_start_worker(modules) for _ in range(self.workers)]
+        try:
+            yield replace(self, _early=early)
+        finally:
+            for worker in early:
+                worker.stop()
 
     def map(
         self, function: ChunkFunction[Item, Result], chunks: Sequence[Sequence[Item]], table: pa.Table
@@ -152,8 +173,9 @@ class ProcessFanOut:
             path = Path(folder) / "table.arrow"
             with pa.ipc.new_file(path, table.schema) as writer:
                 writer.write_table(table)
-            greeting = pickle.dumps((sys.path, str(path), pickle.dumps(function, 5)), 5)
-            crew: _Crew[Item] = _Crew(self.workers, greeting, Backlog.of(chunks))
+            crew: _Crew[Item] = _Crew(self.workers, pickle.dumps((str(path), function), 5), Backlog.of(chunks))
+            while self._early:
+                crew.engage(self._early.pop())
             try:
                 yield from crew.work()
             finally:
@@ -161,7 +183,7 @@ class ProcessFanOut:
                     worker.stop()
 
 
-def _start_worker(greeting: bytes) -> _Worker[Any]:
+def _start_worker(modules: Sequence[str] = ()) -> _Worker[Any]:
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", "factory_assets.compute.worker", str(theirs.fileno())]
@@ -170,8 +192,7 @@ def _start_worker(greeting: bytes) -> _Worker[Any]:
             command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
         )
     worker: _Worker[Any] = _Worker(process, Connection(ours.detach()))
-    with contextlib.suppress(OSError):
-        worker.connection.send_bytes(greeting)
+    worker.send(pickle.dumps((sys.path, modules), 5))
     return worker
 
 

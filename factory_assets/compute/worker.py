@@ -4,6 +4,7 @@ It imports what the function needs and nothing else: no Dagster, no MLflow, no d
 """
 
 import gc
+import importlib
 import os
 import pickle
 import queue
@@ -25,14 +26,15 @@ _FORGET_SECONDS = 1.0
 
 
 def main(descriptor: int) -> None:
-    """Reads the job, then chunk after chunk; answers each with its results and a final word."""
+    """Reads what to import, the job, then chunk after chunk; answers each of these with its results and a final word."""
     connection = Connection(descriptor)
     frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, frames), daemon=True).start()
-    import_path, table_path, job = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
-    sys.path[:] = import_path
+    sys.path[:], modules = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
     try:
-        function = pickle.loads(job)  # noqa: S301 (as above; it needs the import path)
+        for module in modules:
+            importlib.import_module(module)
+        table_path, function = pickle.loads(frames.get())  # noqa: S301 (as above; it needs the import path)
     except Exception as error:  # the starter raises it
         connection.send_bytes(_raised(error))
         return

@@ -43,6 +43,30 @@ def test_a_worker_starts_from_the_package_alone_with_one_thread(table) -> None:
     assert len({about["pid"] for about in found.values()}) == 2
 
 
+def test_workers_that_started_early_do_the_same(table, sums) -> None:
+    with ProcessFanOut(2).started_early("tests.compute.chunk_work") as early:
+        waiting = [worker.process.pid for worker in early._early]
+        found = dict(early.map(say_process, CHUNKS, table))
+        assert {about["pid"] for about in found.values()} == set(waiting)
+        # The next fan-out of the same cycle starts its own.
+        assert dict(early.map(sum_of, CHUNKS, table)) == sums
+
+
+def test_workers_that_started_early_and_died_are_replaced(table, sums) -> None:
+    with ProcessFanOut(2).started_early() as early:
+        for worker in early._early:
+            worker.process.kill()
+        assert dict(early.map(sum_of, CHUNKS, table)) == sums
+
+
+def test_workers_that_nobody_needed_end_and_what_they_cannot_import_is_said(table) -> None:
+    with ProcessFanOut(1).started_early() as early:
+        (worker,) = early._early
+    assert worker.process.poll() is not None
+    with ProcessFanOut(1).started_early("no_such_module") as early, pytest.raises(ModuleNotFoundError):
+        list(early.map(sum_of, CHUNKS, table))
+
+
 def test_a_killed_worker_loses_only_what_it_had_not_finished(table, sums, tmp_path: Path) -> None:
     job = functools.partial(die_once, tmp_path / "mark")
     assert dict(ProcessFanOut(1).map(job, CHUNKS, table)) == sums
