@@ -7,7 +7,6 @@ package, and so that a module moved here never makes an old champion unreadable.
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature m
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
 _MANY_ROWS = 100_000
+_VALUES = "values"
 _SEED = "random_state"
 _CODED = "categorical_features"
 # Set by the factory, from `validation.seed` and from the dtypes of the feature set.
@@ -110,29 +110,39 @@ def fit_pipeline(pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, **a
         target: one value a row.
         arguments: of the fit of the last step, such as `model__sample_weight`.
     """
-    columns = pipeline.steps[0][1]
-    if len(rows) < _MANY_ROWS or not isinstance(columns, Pipeline):
-        return pipeline.fit(rows, target, **arguments)
-    values: Any = rows
-    for _, step in columns.steps:
-        if isinstance(step, SimpleImputer):
-            values = step.fit(_as_few(values)).transform(values)
-        else:
-            values = step.fit_transform(values)
-    # A slice shares its steps with the whole.
-    pipeline[1:].fit(values, target, **arguments)
+    rest, values = past_selection(pipeline, rows)
+    if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS:
+        for _, step in pipeline.steps[0][1].steps[2:]:
+            few = _as_few(values) if isinstance(step, SimpleImputer) else values
+            values = step.fit(few).transform(values)
+        rest = pipeline[1:]
+    # A part shares its steps with the whole.
+    rest.fit(values, target, **arguments)
     return pipeline
 
 
-def _as_few(rows: pd.DataFrame) -> pd.DataFrame:
-    """Two rows with the medians of `rows`, and a missing value wherever a column has one."""
-    few = {}
-    for name in rows.columns:
-        values = rows[name].to_numpy()
-        missing = np.isnan(values)
-        median = np.median(values[~missing]) if not missing.all() else np.nan
-        few[name] = [median, np.nan if missing.any() else median]
-    return pd.DataFrame(few, columns=rows.columns)
+def past_selection(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | np.ndarray]:
+    """What is left of a pipeline of `build_estimator`, and the rows as a matrix, where they are the very columns it selects.
+
+    To select them again costs as much as a small model's prediction, and so do scikit-learn's checks of a frame. Any other
+    model and its rows are given back.
+    """
+    steps: Sequence[Any] = getattr(model, "steps", ())
+    first: Sequence[Any] = getattr(steps[0][1], "steps", ()) if steps else ()
+    if len(first) < 2 or first[1][0] != _VALUES or first[0][1].kw_args["key"] != list(rows.columns):
+        return model, rows
+    left = [("columns", steps[0][1][2:])] if len(first) > 2 else []
+    return Pipeline([*left, *steps[1:]]), rows.to_numpy()
+
+
+def _as_few(values: np.ndarray) -> np.ndarray:
+    """Two rows with the medians of `values`, and a missing value wherever a column has one."""
+    few = np.empty((2, values.shape[1]))
+    for place, column in enumerate(values.T):
+        missing = np.isnan(column)
+        median = np.median(column[~missing]) if not missing.all() else np.nan
+        few[:, place] = median, np.nan if missing.any() else median
+    return few
 
 
 def _import(path: str) -> Any:
@@ -165,8 +175,9 @@ def _columns(columns: Columns, numeric: Sequence[str], categorical: Sequence[str
         return _selecting([*numeric, *categorical])
     if not categorical:
         # A ColumnTransformer with one branch costs 5 ms a fit, a quarter of a small model's own.
+        as_matrix = FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})
         steps = [] if columns == "native" else _numeric_steps(scale=columns == "scaled")
-        return Pipeline([("select", _selecting(numeric)), *steps]) if steps else _selecting(numeric)
+        return Pipeline([("select", _selecting(numeric)), (_VALUES, as_matrix), *steps])
     if columns == "native":
         return _histogram_columns(numeric, categorical, max_bins)
     return _dense_columns(numeric, categorical, scale=columns == "scaled")
@@ -174,7 +185,7 @@ def _columns(columns: Columns, numeric: Sequence[str], categorical: Sequence[str
 
 def _selecting(names: Sequence[str]) -> FunctionTransformer:
     """Columns by name, an absent one raises; whatever else the frame holds stays behind."""
-    return FunctionTransformer(itemgetter(list(names)), feature_names_out=None)
+    return FunctionTransformer(pd.DataFrame.__getitem__, kw_args={"key": list(names)})
 
 
 def _numeric_steps(scale: bool) -> list[tuple[str, BaseEstimator]]:

@@ -1,13 +1,13 @@
 """The single predict path: evaluation, scoring and importance all call `predict_scores`."""
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from factory_assets.contracts.model_line import Task
+from factory_assets.core.models.estimators import past_selection
 from factory_assets.core.models.features import prepare_features
 
 
@@ -36,23 +36,11 @@ def predict_prepared(model: Any, features: pd.DataFrame, task: Task) -> np.ndarr
     """`predict_scores` of rows that `prepare_features` already made ready, so that many models can share one preparation."""
     if features.empty:
         return np.zeros(len(features), dtype=np.float64)
-    model = _past_selection(model, features)
+    model, rows = past_selection(model, features)
     if task == "regression":
-        return np.asarray(model.predict(features), dtype=np.float64).reshape(-1)
+        return np.asarray(model.predict(rows), dtype=np.float64).reshape(-1)
     classes = np.asarray(model.classes_, dtype=np.float64)
     if len(classes) == 1:  # Forests then return one column and HistGradientBoosting two: neither is asked.
         return np.full(len(features), float(classes[0] == 1.0))
     positive = int(np.flatnonzero(classes == 1.0)[0])
-    return np.asarray(model.predict_proba(features)[:, positive], dtype=np.float64)
-
-
-def _past_selection(model: Any, features: pd.DataFrame) -> Any:
-    """The fitted estimator itself, where all that its pipeline does before is to select the very columns that are there.
-
-    To select them again costs as much as a small model's prediction.
-    """
-    steps: Sequence[Any] = getattr(model, "steps", ())
-    if len(steps) != 2 or not isinstance(getattr(steps[0][1], "func", None), itemgetter):
-        return model
-    estimator = steps[1][1]
-    return estimator if list(getattr(estimator, "feature_names_in_", ())) == list(features.columns) else model
+    return np.asarray(model.predict_proba(rows)[:, positive], dtype=np.float64)

@@ -1,9 +1,11 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from factory_assets.contracts.model_line import ESTIMATORS
-from factory_assets.core.models.estimators import build_estimator
+from factory_assets.core.models.estimators import build_estimator, fit_pipeline
 from factory_assets.core.models.prediction import predict_scores
 
 CLASSIFIERS = [path for path, task in ESTIMATORS.items() if task == "classification"]
@@ -65,3 +67,19 @@ def test_columns_in_any_order_and_beside_others_give_the_scores_of_the_pipeline_
     expected = model.predict_proba(frame)[:, 1]
     assert (predict_scores(model, frame[["t", "z", "x"]], ["x", "z"], [], "classification") == expected).all()
     assert (predict_scores(model, frame, ["z", "x"], [], "classification") == expected).all()
+
+
+@pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "LogisticRegression", "RandomForestClassifier"])
+def test_a_model_of_numbers_alone_is_fitted_on_their_values_and_still_takes_columns_by_name(name):
+    path = next(path for path in CLASSIFIERS if path.endswith(name))
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.normal(size=(60, 2)), columns=["x", "y"])
+    model = fit_pipeline(build_estimator(path, {}, ["x", "y"], [], 0), rows, (rows["x"] > 0).to_numpy(dtype=float))
+    scored = rows.assign(other="ignored")[["other", "y", "x"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = model.predict_proba(scored)[:, 1]
+        found = predict_scores(model, scored, ["x", "y"], [], "classification")
+    np.testing.assert_array_equal(found, expected)
+    # Asked for in another order, they are selected by name all the same.
+    np.testing.assert_array_equal(predict_scores(model, scored, ["y", "x"], [], "classification"), expected)
