@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from factory_assets.contracts.model_line import METRICS, Task
 
@@ -94,9 +93,9 @@ def _roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """The share of pairs of a positive and a negative row that are in order, ties as half (Mann and Whitney, 1947)."""
     if not _has_both_classes(labels):
         return float("nan")
-    positives = labels.sum()
-    ranks = rankdata(scores)[labels > 0.5].sum()
-    return float((ranks - positives * (positives + 1) / 2) / (positives * (len(labels) - positives)))
+    negatives, positives = np.sort(scores[labels < 0.5]), scores[labels > 0.5]
+    below, upto = np.searchsorted(negatives, positives, "left"), np.searchsorted(negatives, positives, "right")
+    return float((below.sum() + upto.sum()) / 2 / (len(positives) * len(negatives)))
 
 
 def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:

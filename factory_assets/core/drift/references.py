@@ -56,7 +56,7 @@ def build_references(
     found: dict[str, tuple[FeatureReference, ...]] = {}
     for start, end in zip(starts, ends, strict=True):
         of_days = None if moments is None else moments[start:end]
-        made = {r.feature: r for r in _numeric_references(numeric, numbers[start:end], of_days)}
+        made = {r.feature: r for r in numeric_references(numeric, numbers[start:end], of_days)}
         made |= {name: _text_reference(name, values[start:end], of_days) for name, values in texts.items()}
         found[str(keys[order[start]])] = tuple(made[name] for name in features)
     return found
@@ -66,7 +66,7 @@ def build_reference(feature: str, values: pd.Series, days: np.ndarray | None = N
     """The reference of one feature; see `build_references`."""
     moments = None if days is None or not len(values) else np.asarray(days, dtype=np.int64)
     if is_numeric(values):
-        return _numeric_references([feature], numeric_values(values)[:, None], moments)[0]
+        return numeric_references([feature], numeric_values(values)[:, None], moments)[0]
     return _text_reference(feature, values.astype(object).to_numpy(), moments)
 
 
@@ -134,8 +134,14 @@ def coarse_cells(edge_counts: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndarray | None) -> list[FeatureReference]:
-    """All numeric features of one segment; `numbers` has shape (n, features)."""
+def numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndarray | None) -> list[FeatureReference]:
+    """The references of all numeric features of one segment; see `build_references`.
+
+    Args:
+        names: of the features.
+        numbers: float64 of shape (n, features), NaN for what is missing or infinite.
+        days: as of `build_references`.
+    """
     ordered = np.sort(numbers, axis=0)  # missing values last
     rows = len(ordered)
     present = (rows - np.isnan(ordered).sum(axis=0)).tolist()

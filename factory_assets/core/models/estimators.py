@@ -7,6 +7,7 @@ package, and so that a module moved here never makes an old champion unreadable.
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,8 @@ def build_estimator(
         # The encoded categories come first, so their indices are known before the fit.
         arguments[_CODED] = list(range(len(categorical))) or None
     model = make(**arguments)
-    seeds = [name for name in model.get_params() if name == _SEED or name.endswith(f"__{_SEED}")]
-    model.set_params(**{name: seed for name in seeds if model.get_params()[name] is None})
+    unset = [name for name, value in model.get_params().items() if value is None]
+    model.set_params(**{name: seed for name in unset if name == _SEED or name.endswith(f"__{_SEED}")})
     max_bins = int(arguments.get("max_bins", _HISTOGRAM_BINS))
     # A user's pipeline is taken apart, so that the last step of every model is found, and weighted, in the same way.
     own, last = (model.steps[:-1], model.steps[-1][1]) if isinstance(model, Pipeline) else ([], model)
@@ -156,9 +157,11 @@ def _import(path: str) -> Any:
         ) from error
 
 
-def _parameters(make: Any) -> set[str]:
+@cache
+def _parameters(make: Any) -> frozenset[str]:
     """Names of the arguments; those of a class are what scikit-learn takes for its parameters."""
-    return {parameter.name for parameter in inspect.signature(make).parameters.values() if parameter.kind in _BY_NAME}
+    parameters = inspect.signature(make).parameters.values()
+    return frozenset(parameter.name for parameter in parameters if parameter.kind in _BY_NAME)
 
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -9,12 +9,11 @@ from sklearn.pipeline import Pipeline
 
 from factory_assets.contracts.model_line import ModelLineSpec, Task
 from factory_assets.contracts.reports import Evaluation, FeatureReference, ScoreProfile
-from factory_assets.core.drift import build_reference, build_references, build_score_profile
+from factory_assets.core.drift import build_reference, build_score_profile, numeric_references
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.models.estimators import build_baseline, build_estimator, fit_pipeline, takes_sample_weight
 from factory_assets.core.models.features import feature_kinds, prepare_features
 from factory_assets.core.models.prediction import predict_scores
-from factory_assets.core.segments import ALL
 from factory_assets.core.training.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
 from factory_assets.core.training.time_split import (
     LABEL,
@@ -92,18 +91,19 @@ def fit_and_evaluate(
     # Where that made a copy, the rows out of order are not needed beside it.
     split = replace(split, train=pd.DataFrame())
     numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
-    days, holdout_days = _days(train[spec.as_of]), _days(split.holdout[spec.as_of])
-    references = build_references(train, [*numeric, *categorical, LABEL], days=days)[ALL]
-    inputs = fill_empty_columns(prepare_features(train, numeric, categorical), numeric)
+    moments, holdout_moments = utc_instants(train[spec.as_of]), utc_instants(split.holdout[spec.as_of])
+    inputs = prepare_features(train, numeric, categorical)
     target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
+    weights = _weights(spec, train, split)
+    # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
+    del train
+    references = _references(inputs, target, numeric, categorical, _days(moments))
 
     def score(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
         return predict_scores(model, rows, numeric, categorical, spec.task) if len(rows) else np.empty(0)
 
     seed = spec.validation.seed
-    rows = _FitRows(inputs, target, _weights(spec, train, split), utc_instants(train[spec.as_of]))
-    # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
-    del train
+    rows = _FitRows(fill_empty_columns(inputs, numeric), target, weights, moments)
     searched = _search(spec, rows, numeric, categorical)
     params = {**spec.params, **(searched.params if searched else {})}
     model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
@@ -117,7 +117,7 @@ def fit_and_evaluate(
         linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
         baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
     _forget_threads(model)
-    score_reference = build_reference(PREDICTION, pd.Series(scores), holdout_days)
+    score_reference = build_reference(PREDICTION, pd.Series(scores), _days(holdout_moments))
     evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
     return TrainedModel(
         model=model,
@@ -204,16 +204,15 @@ def fill_empty_columns(frame: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFr
     HistGradientBoosting raises on such a column ("window shape cannot be larger than input array shape"). A constant
     column is never split on, so whatever it holds at scoring changes nothing.
     """
-    numbers = frame if len(numeric) == frame.shape[1] else frame[list(numeric)]
-    nothing = np.isnan(numbers.to_numpy(dtype=np.float64)).all(axis=0)
+    nothing = np.isnan(_numbers(frame, numeric)).all(axis=0)
     empty = [name for name, is_empty in zip(numeric, nothing, strict=True) if is_empty]
     return frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame
 
 
 def _in_order(train: pd.DataFrame, spec: ModelLineSpec) -> pd.DataFrame:
     """By as-of time, then entity; rows whose times already rise need no look at the entities."""
-    moments = train[spec.as_of]
-    if moments.is_monotonic_increasing and moments.is_unique:
+    moments = utc_instants(train[spec.as_of])
+    if (moments[1:] > moments[:-1]).all():
         return train
     return train.sort_values([spec.as_of, *spec.entity], kind="stable")
 
@@ -226,9 +225,23 @@ def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
     return labels
 
 
-def _days(moments: pd.Series) -> np.ndarray:
-    """The UTC day of each row as a number."""
-    return utc_instants(moments).astype("datetime64[D]").astype(np.int64)
+def _references(
+    inputs: pd.DataFrame, target: np.ndarray, numeric: Sequence[str], categorical: Sequence[str], days: np.ndarray
+) -> tuple[FeatureReference, ...]:
+    """What drift is measured against: one of each feature, and one of the label."""
+    numbers = np.column_stack([_numbers(inputs, numeric), target])
+    *of_numbers, of_label = numeric_references([*numeric, LABEL], numbers, days)
+    return (*of_numbers, *(build_reference(name, inputs[name], days) for name in categorical), of_label)
+
+
+def _numbers(inputs: pd.DataFrame, numeric: Sequence[str]) -> np.ndarray:
+    """The numeric columns of prepared features; to select them all anew takes longer than all else with a few rows."""
+    return (inputs if len(numeric) == inputs.shape[1] else inputs[list(numeric)]).to_numpy(dtype=np.float64)
+
+
+def _days(moments: np.ndarray) -> np.ndarray:
+    """The UTC day of each moment as a number."""
+    return moments.astype("datetime64[D]").astype(np.int64)
 
 
 def _forget_threads(model: Pipeline) -> None:
