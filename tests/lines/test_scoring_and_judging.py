@@ -13,6 +13,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.delta.lake import TableSpec
 from factory_assets.storage.tables.check_results import CHECK_RESULTS
 from factory_assets.storage.tables.drift_results import DRIFT_RESULTS
+from factory_assets.storage.tables.feature_hashes import FEATURE_HASHES
 from tests.lines.conftest import NOW, START, change_labels, predict_as_served, write_things
 
 
@@ -249,6 +250,27 @@ def test_a_mended_path_is_no_skew_once_its_days_fill_the_window(stores) -> None:
         passed.append((judged.passed, list(judged.numbers["differing_days"])))
     assert passed == [(False, ["2013-02-03", "2013-02-04", "2013-02-05"]), (False, ["2013-02-05"]), (True, [])]
     assert judge(stores, "skew", NOW + timedelta(days=200), "run").numbers["compared_from"] == "2013-02-06"
+
+
+def test_what_the_window_of_skew_has_left_behind_is_kept_no_longer(stores) -> None:
+    def read_days(line: str = "delay") -> list[str]:
+        sql = "select distinct strftime(as_of_utc, '%m-%d') as day from t where line = ? order by day"
+        return stores.lake.query(sql, [line], t=stores.lake.pin("ops/feature_hashes"))["day"].to_pylist()
+
+    train(stores)
+    narrow = replace(stores, spec=stores.spec.model_copy(update={"skew": SkewSpec(window="3d")}))
+    score(narrow, date(2013, 2, 10), date(2013, 2, 16), now=NOW + timedelta(days=8))
+    scored = read_days()
+    kept = stores.lake.query("select * replace ('others' as line) from t", t=stores.lake.pin("ops/feature_hashes"))
+    stores.lake.append(FEATURE_HASHES, kept)
+    judge(narrow, "skew", NOW, "run")  # no label of these days is known yet
+    assert read_days() == scored
+    first = judge(narrow, "skew", NOW + timedelta(days=8), "run")
+    version = stores.lake.pin("ops/feature_hashes").version
+    assert read_days() == [day for day in scored if day >= first.numbers["compared_from"][5:]] != scored
+    assert read_days("others") == scored
+    again = judge(narrow, "skew", NOW + timedelta(days=8), "run")
+    assert (again.numbers, stores.lake.pin("ops/feature_hashes").version) == (first.numbers, version)
 
 
 def test_a_row_that_is_scored_again_and_in_the_sample_no_longer_is_not_held_against_its_first_scoring(stores) -> None:

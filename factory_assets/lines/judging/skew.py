@@ -1,11 +1,15 @@
 """Does training see the features that scoring saw?"""
 
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from factory_assets.contracts.reports import SkewReport
 from factory_assets.core.pictures.quality_plots import plot_skew
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores
+from factory_assets.storage.delta.lake import UTC_TIMESTAMP
 
 _MOST_NAMED = 5
 
@@ -19,6 +23,7 @@ def judge_skew(stores: LineStores, now: datetime, run_id: str) -> Judgement:
     if moments.num_rows:
         rows = stores.training_sets.read_at(moments, spec.skew.window, now)
         report = stores.feature_hashes.compare(rows, stores.calendar.timezone if stores.calendar else "UTC")
+        _forget_judged(stores, moments, rows)
     most = max(report.differing.values(), default=0)
     skewed = most > spec.skew.max_share * report.rows
     return Judgement(
@@ -37,6 +42,16 @@ def judge_skew(stores: LineStores, now: datetime, run_id: str) -> Judgement:
             "judged": report.rows > 0,
         },
     )
+
+
+def _forget_judged(stores: LineStores, moments: pa.Table, rows: pa.Table) -> None:
+    """Drops what lies before the days of `rows`: the window only moves on. Younger rows wait for their label."""
+    newest = pc.max(rows[stores.spec.as_of].cast(UTC_TIMESTAMP)).as_py()
+    if newest is None:
+        return
+    start = datetime.combine(newest.date(), time(), UTC) - (stores.spec.skew.window - timedelta(days=1))
+    if pc.min(moments["as_of_utc"]).as_py() < start:
+        stores.feature_hashes.forget_before(start)
 
 
 def _describe(report: SkewReport, skewed: bool) -> str:

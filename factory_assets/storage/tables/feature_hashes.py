@@ -80,6 +80,11 @@ class FeatureHashes:
         """The as-of times of all sampled rows of the line: the column `as_of_utc`."""
         return self._read(["as_of_utc"])
 
+    def forget_before(self, moment: datetime) -> None:
+        """Drops the sampled rows of the line that are older than `moment`."""
+        older = f"{equals_any('line', [self.spec.name])} and as_of_utc < {literal(moment)}"
+        self.lake.replace(FEATURE_HASHES, FEATURE_HASHES.schema.empty_table(), older)
+
     def compare(self, rows: pa.Table, timezone: str) -> SkewReport:
         """Holds rows as training sees them against what scoring saw of those that were sampled.
 
