@@ -4,7 +4,6 @@ import os
 from importlib.resources import files
 
 from factory_assets.components.calendar import Calendar
-from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line import ModelLine
 from factory_assets.components.naming import RANGE_EVENTS_SWITCH
 from factory_assets.components.tree import TolerantTree
@@ -41,6 +40,7 @@ def prepare_dagster_home(settings: FactorySettings) -> str:
 def load_lines(settings: FactorySettings) -> list[ModelLineSpec]:
     """The sound model lines of this installation, by name."""
     tree = _read_tree(settings)
+    tree.find_broken()
     lines = [line.spec for line in tree.get_all_components(of_type=ModelLine) if not line.problems]
     return sorted(lines, key=lambda line: line.name)
 
@@ -53,10 +53,7 @@ def load_calendar(settings: FactorySettings) -> CalendarSpec | None:
 
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
     """Everything that is wrong in the declarations of this installation."""
-    tree = _read_tree(settings)
-    declared = tree.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
-    unreadable = [entry.problem for entry in tree.broken]
-    return [*unreadable, *(problem for component in declared for problem in component.problems)]
+    return [problem for entry in _read_tree(settings).find_broken() for problem in entry.problems]
 
 
 def _read_tree(settings: FactorySettings) -> TolerantTree:

@@ -5,7 +5,8 @@ read again here, with its lines; what is wrong becomes one visible broken asset,
 """
 
 from abc import abstractmethod
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, crea
 
 from factory_assets.components.naming import BROKEN_GROUP, broken_key
 from factory_assets.contracts.declarations import DeclarationError, Problem, check_document, read_document
+from factory_assets.contracts.yaml_documents import YamlDocument
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -23,10 +25,21 @@ class DeclaredComponent(dg.Component, Generic[Spec]):
 
     spec_model: ClassVar[type[BaseModel]]
 
-    def __init__(self, spec: Spec | None, place: str, problems: list[Problem]) -> None:
+    def __init__(self, spec: Spec | None, file: str, problems: list[Problem], written: YamlDocument | None = None) -> None:
         self.declared = spec
-        self.place = place
+        self.file = file
         self.problems = problems
+        self.written = written
+
+    @property
+    def place(self) -> str:
+        """The folder that the declaration lies in."""
+        return PurePosixPath(self.file).parent.name
+
+    @property
+    def name(self) -> str:
+        """What no other declaration of its kind may be called; empty for a kind of which there is one."""
+        return str(getattr(self.declared, "name", ""))
 
     @property
     def spec(self) -> Spec:
@@ -53,9 +66,9 @@ class DeclaredComponent(dg.Component, Generic[Spec]):
             written = read_document(path.read_text(encoding="utf-8"), shown, document)
             spec: Any = check_document(written, shown, cls.spec_model)
         except DeclarationError as error:
-            return cls(None, path.parent.name, error.problems)
+            return cls(None, shown, error.problems)
         problems = cls.find_problems(spec, shown, context)
-        return cls(spec, path.parent.name, [problem.placed(written) for problem in problems])
+        return cls(spec, shown, [problem.placed(written) for problem in problems], written)
 
     @classmethod
     def find_problems(cls, spec: Any, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
@@ -67,14 +80,29 @@ class DeclaredComponent(dg.Component, Generic[Spec]):
         return []
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The definitions of a sound declaration, or the one asset that shows what is wrong."""
-        if self.problems:
-            return build_broken_defs(self.place, self.problems)
-        return self.build_sound_defs(context)
+        """The definitions of a sound declaration; what is wrong with another one is shown by the tree that it is part of."""
+        return dg.Definitions() if self.problems else self.build_sound_defs(context)
 
     @abstractmethod
     def build_sound_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions, given that `spec` is sound."""
+
+
+def name_shared_names(declared: Sequence[DeclaredComponent[Any]]) -> None:
+    """Dagster loads nothing where two assets or jobs share a name. So of those that do, all but one are broken.
+
+    The one is that whose folder is called so, for a copied folder is called otherwise; failing that, the first by path.
+    """
+    keepers: dict[tuple[type[DeclaredComponent[Any]], str], DeclaredComponent[Any]] = {}
+    sound = [component for component in declared if not component.problems]
+    for component in sorted(sound, key=lambda component: component.place != component.name):
+        keeper = keepers.setdefault((type(component), component.name), component)
+        if keeper is component or component.written is None:
+            continue
+        kind, where = type(component).__name__, f"is declared in {keeper.file}"
+        told = f"{component.name!r} {where}: give it another name" if component.name else f"the one {kind} {where}: keep one"
+        problem = Problem(component.file, 1, "name" if component.name else "", told)
+        component.problems.append(problem.placed(component.written))
 
 
 def build_broken_defs(place: str, problems: list[Problem]) -> dg.Definitions:

@@ -4,6 +4,7 @@ Dagster builds the tree of a defs folder in one go, and one file that is no YAML
 location down. The only module that touches this half-internal part of Dagster; a test holds it to the pinned version.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,28 +24,38 @@ from dagster.components.core.defs_module import (
 )
 
 from factory_assets import components
-from factory_assets.components.declared import build_broken_defs
+from factory_assets.components.declared import DeclaredComponent, build_broken_defs, name_shared_names
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.yaml_documents import YamlError, read_documents
 
 
 @dataclass(frozen=True)
 class BrokenEntry:
-    """An entry of the defs folder of which nothing can be loaded."""
+    """An entry of the defs folder that is not loaded."""
 
     place: str
-    problem: Problem
+    problems: Sequence[Problem]
 
 
 class TolerantTree(ComponentTree):
-    """Dagster's tree without the entries that cannot be read; those are in `broken`."""
+    """Dagster's tree without the entries that cannot be read; those are in `unreadable`."""
 
-    broken: tuple[BrokenEntry, ...] = ()
+    unreadable: tuple[BrokenEntry, ...] = ()
 
     def build_all(self) -> dg.Definitions:
-        """Definitions of everything sound, and one red asset for each entry that is not."""
-        sound = self.build_defs()
-        return dg.Definitions.merge(sound, *(build_broken_defs(entry.place, [entry.problem]) for entry in self.broken))
+        """Definitions of everything sound, and one red asset for each folder in which something is not."""
+        problems: dict[str, list[Problem]] = {}
+        for entry in self.find_broken():
+            problems.setdefault(entry.place, []).extend(entry.problems)
+        broken = [build_broken_defs(place, found) for place, found in problems.items()]
+        return dg.Definitions.merge(self.build_defs(), *broken)
+
+    def find_broken(self) -> list[BrokenEntry]:
+        """Every entry that is wrong: in itself, or beside the others."""
+        declared = self.get_all_components(of_type=DeclaredComponent)  # type: ignore[type-abstract]
+        name_shared_names(declared)
+        found = [BrokenEntry(component.place, component.problems) for component in declared if component.problems]
+        return [*self.unreadable, *found]
 
     def _get_filesystem_decl(self) -> ComponentDecl[Any]:
         location = ComponentPath.from_path(self.defs_module_path)
@@ -54,7 +65,7 @@ class TolerantTree(ComponentTree):
         found: list[BrokenEntry] = []
         context = self.decl_load_context.for_component_loc(location)
         folder = _read_folder(context, self.project_root, found)
-        object.__setattr__(self, "broken", tuple(found))
+        object.__setattr__(self, "unreadable", tuple(found))
         self.state_tracker.set_cache_data(location, component_decl=folder)
         return folder
 
@@ -72,7 +83,7 @@ def _read_folder(context: ComponentDeclLoadContext, root: Path, found: list[Brok
         try:
             child = build_filesystem_component_decl_from_context(child_context)
         except Exception as error:  # whatever is wrong with one entry must not reach the others
-            found.append(BrokenEntry(entry.stem, _describe(declared or entry, root, error)))
+            found.append(BrokenEntry(entry.stem, [_describe(declared or entry, root, error)]))
             continue
         if child is not None:
             children[entry] = child

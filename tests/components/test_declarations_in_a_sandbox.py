@@ -100,6 +100,40 @@ def test_what_only_the_project_can_know_is_told_with_the_line_of_its_key(sandbox
         assert f"defs.yaml:{number}: {key}: " in said
 
 
+def test_a_copied_declaration_is_broken_until_it_has_a_name_of_its_own_and_what_it_was_copied_from_stands(
+    sandbox, keys_of
+) -> None:
+    declare_lines(sandbox, DELAY, VOLUME)
+    sandbox.declare("lines/a_copy", "ModelLine", DELAY)
+    gates = {"name": "gates", "landing": "gates/*.csv", "keys": ["gate"], "columns": {"gate": {"type": "string"}}}
+    sandbox.declare("sources/gates", "DeltaSource", gates)
+    sandbox.declare("sources/gates_too", "DeltaSource", gates)
+    sandbox.declare("more/days", "Calendar", {"start": "2013-01-01", "timezone": "UTC"})
+    definitions = sandbox.build()
+    dg.Definitions.validate_loadable(definitions)
+    assert {"delay/models", "volume/models", "bronze/gates"} <= keys_of(definitions)
+    assert {key for key in keys_of(definitions) if key.startswith("broken/")} == {
+        "broken/a_copy",
+        "broken/gates_too",
+        "broken/days",
+    }
+    said = problems_of(definitions, "a_copy")
+    assert "/defs/lines/a_copy/defs.yaml:3: name: 'delay' is declared in " in said
+    assert said.endswith("/defs/lines/delay/defs.yaml: give it another name")
+    assert "the one Calendar is declared in " in problems_of(definitions, "days")
+
+
+def test_two_broken_declarations_in_folders_of_one_name_are_both_told(sandbox) -> None:
+    declare_lines(sandbox, VOLUME)
+    sandbox.declare("lines/delay", "ModelLine", {**DELAY, "threshhold": 1})
+    sandbox.declare("sources/delay", "DeltaSource", {"name": "delay", "format": "xls"})
+    definitions = sandbox.build()
+    dg.Definitions.validate_loadable(definitions)
+    said = problems_of(definitions, "delay")
+    assert "lines/delay/defs.yaml" in said
+    assert "sources/delay/defs.yaml" in said
+
+
 def test_a_line_without_a_calendar_is_broken_by_itself(sandbox, keys_of) -> None:
     (sandbox.package / "defs" / "calendar" / "defs.yaml").unlink()
     declare_lines(sandbox, DELAY)
