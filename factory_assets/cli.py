@@ -11,17 +11,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from factory_assets.backtest_command import backtest
 from factory_assets.impact_command import impact
-from factory_assets.settings import FactorySettings
+from factory_assets.settings import FactorySettings, name_wrong_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+class _Commands(typer.core.TyperGroup):
+    """Every command reads the settings first; one that is wrong is told by the name of its variable."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except ValidationError as error:
+            problems = name_wrong_settings(error)
+            if not problems:
+                raise
+            for problem in problems:
+                typer.echo(f"error: {problem}", err=True)
+            raise SystemExit(1) from error
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 # Wide enough for the table where there is no terminal to ask, as in a log.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
 
@@ -123,7 +141,7 @@ def validate() -> None:
 
     problems = find_declaration_problems(FactorySettings())
     for problem in problems:
-        console.print(str(problem), markup=False)
+        console.print(str(problem), markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     console.print("all declarations are sound")

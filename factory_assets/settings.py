@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
@@ -19,7 +19,7 @@ class FactorySettings(BaseSettings):
     data_dir: Path | None = None
     lake_uri: str | None = None
     mlflow_tracking_uri: str | None = None
-    sensor_interval_seconds: int = 30
+    sensor_interval_seconds: int = Field(default=30, ge=1)
     # Not decoded as JSON: it has a short form of its own.
     extra_estimators: Annotated[dict[str, AllowedEstimator], NoDecode] = {}
     workers: int | None = None
@@ -42,6 +42,13 @@ class FactorySettings(BaseSettings):
     @classmethod
     def _extra_estimators_are_listed(cls, value: Any) -> Any:
         return read_extra_estimators(value) if isinstance(value, str) else value
+
+    @field_validator("ui_url", "reports_url")
+    @classmethod
+    def _link_can_be_followed(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is no address that a link can lead to: start it with http:// or https://")
+        return value
 
     @field_validator("workers")
     @classmethod
@@ -119,3 +126,15 @@ class FactorySettings(BaseSettings):
     def dbt_project(self) -> Path:
         """The analysts' project."""
         return self.project_dir / "dbt_project"
+
+
+def name_wrong_settings(error: ValidationError) -> list[str]:
+    """What is wrong in the environment, by the name of each variable; nothing when `error` is not about settings."""
+    if error.title != FactorySettings.__name__:
+        return []
+    prefix = str(FactorySettings.model_config.get("env_prefix"))
+    return [
+        f"{prefix}{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg'].removeprefix('Value error, ')}"
+        + ("" if detail["type"] == "value_error" else f", and it is {detail['input']!r}")
+        for detail in error.errors()
+    ]

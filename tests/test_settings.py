@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from factory_assets.cli import app
 from factory_assets.settings import FactorySettings
 
 
@@ -43,3 +45,25 @@ def test_an_address_of_no_known_store_is_refused_with_those_that_are(value: str,
     monkeypatch.setenv("FACTORY_LAKE_URI", value)
     with pytest.raises(ValidationError, match="is no place for a lake: give a folder, or one of s3://"):
         FactorySettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FACTORY_WORKERS", "zwei", "valid integer"),
+        ("FACTORY_WORKERS", "0", "0 workers cannot work"),
+        ("FACTORY_PRICE_PER_CPU_HOUR", "-1", "greater than or equal to 0, and it is '-1'"),
+        ("FACTORY_SENSOR_INTERVAL_SECONDS", "0", "greater than or equal to 1"),
+        ("FACTORY_REPORTS_URL", "localhost:3001", "start it with http:// or https://"),
+        ("FACTORY_UI_URL", "localhost:3000", "start it with http:// or https://"),
+        ("FACTORY_EXTRA_ESTIMATORS", "nothing", "'nothing' is not an estimator: write"),
+        ("FACTORY_DATA_DIR", "data", "is not an absolute path"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_sentence_that_names_it(name: str, value: str, said: str, monkeypatch) -> None:
+    monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["status"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {name}: ")
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
