@@ -208,6 +208,27 @@ def test_a_broken_file_on_top_of_a_good_day_leaves_readers_what_they_had(feed: F
     assert feed.rows_of() == 72
 
 
+def test_the_file_that_was_in_before_ends_the_incident_when_it_is_put_back(feed: Feed) -> None:
+    feed.land(TODAY, a_day(TODAY))
+    feed.ingest(TODAY, TODAY)
+    feed.land(TODAY, a_day(TODAY)[:20])
+    feed.fail()
+    feed.land(TODAY, a_day(TODAY))
+    (ended,) = feed.ingest(TODAY, TODAY).ended
+    assert (ended.state, feed.rows_of()) == ("repaired", 72)
+    assert feed.ingest(TODAY, TODAY).version is None
+
+
+def test_a_broken_late_file_that_is_taken_away_again_ends_the_incident(feed: Feed) -> None:
+    feed.land(TODAY, a_day(TODAY))
+    feed.ingest(TODAY, TODAY)
+    (feed.root / "landing" / "readings" / f"{TODAY}.late.csv").write_text("no,such,columns\n")
+    feed.fail()
+    (feed.root / "landing" / "readings" / f"{TODAY}.late.csv").unlink()
+    assert [incident.state for incident in feed.ingest(TODAY, TODAY).ended] == ["repaired"]
+    assert feed.rows_of() == 72
+
+
 def test_a_held_day_is_no_history_of_the_next(feed: Feed) -> None:
     for n in range(3):
         feed.land(TODAY + timedelta(days=n), changed(a_day(TODAY + timedelta(days=n)), "load", lambda v: v * 1000))

@@ -104,8 +104,8 @@ class BronzeWriter:
         Raises:
             HeldDaysError: when a day is broken or missing, with the report of the rest, which is in.
         """
-        changed = IngestedFiles(self.lake, self.spec).changed(files)
         known = Incidents(self.lake).read(self.spec.name)
+        changed = self._changed(files, known)
         absent = set(expected) - {file.day for file in files}
         if not changed and not absent:
             return IngestReport(len(files), len(files), 0, 0, (), None)
@@ -124,6 +124,12 @@ class BronzeWriter:
         rows = good.num_rows if published else 0
         report = IngestReport(len(files), len(files) - len(changed), rows, batch.bad.num_rows, days, version)
         return self._report(report, held, ended)
+
+    def _changed(self, files: Sequence[LandedFile], known: Sequence[Incident]) -> list[LandedFile]:
+        """Files of days that are not in as they lie there, and of held ones: the old files put back end an incident too."""
+        changed = set(IngestedFiles(self.lake, self.spec).changed(files))
+        held = {incident.day if self.spec.partitions else None for incident in known if incident.is_open}
+        return [file for file in files if file in changed or file.day in held]
 
     def _report(self, report: IngestReport, held: Sequence[Incident], ended: Sequence[Incident]) -> IngestReport:
         complete = replace(report, held=tuple(held), ended=tuple(ended))
