@@ -1,6 +1,8 @@
 """The one rule for names that become asset keys, table folders, MLflow names and sensor names."""
 
+from collections.abc import Collection
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
@@ -31,6 +33,18 @@ def check_column(name: str) -> str:
     if not lowered or len(name) > 128 or not set(lowered) <= _NAME_CHARACTERS or lowered[0].isdigit():
         raise ValueError(f"{name!r} is not a column name: use letters, digits and underscores")
     return name
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """What to write instead of a name that is not known: the nearest one, or which there are.
+
+    >>> suggest("max_itr", ["max_iter", "tol"])
+    "did you mean 'max_iter'?"
+    >>> suggest("zzz", ["tol", "max_iter"])
+    'there are max_iter, tol'
+    """
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
 
 
 def parse_duration(value: Any) -> timedelta:

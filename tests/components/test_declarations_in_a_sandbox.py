@@ -66,6 +66,14 @@ def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys
         ({"segment_by": ["carier"]}, "segment_by.0: feat_flight_departure has no column 'carier': did you mean 'carrier'?"),
         ({"entity": ["flight"]}, "entity.0: feat_flight_departure has no column 'flight'"),
         ({"as_of": "departs"}, "as_of: feat_flight_departure has no column 'departs'"),
+        (
+            {"params": {"max_itr": 5}},
+            "params.max_itr: LogisticRegression has no parameter 'max_itr' to set here: did you mean",
+        ),
+        (
+            {"search": {"space": {"c": [1, 2]}}},
+            "search.space.c: LogisticRegression has no parameter 'c' to set here: there are C",
+        ),
         ({"features": ["plane_seats", "zzz"]}, "features.1: feat_flight_departure has no column 'zzz': there are "),
     ],
 )

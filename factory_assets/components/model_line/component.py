@@ -1,6 +1,5 @@
 """Assembles the definitions of one model line."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 import dagster as dg
@@ -24,7 +23,10 @@ from factory_assets.components.model_line.training import (
     build_training_set_asset,
 )
 from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.names import suggest
+from factory_assets.core.models.estimators import find_absent_params
 
 FEATURES_FOLDER = Path("models/features")
 MARTS_FOLDER = Path("models/marts")
@@ -53,6 +55,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
                 listed = ", ".join(known) or "none"
                 problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: there are {listed}"))
         problems += _name_absent_columns(spec, file, context)
+        problems += _name_absent_params(spec, file)
         schedule = spec.retrain.schedule
         if schedule is not None and not is_valid_cron_string(schedule):
             problems.append(Problem(file, 1, "retrain.schedule", f"{schedule!r} is no cron: five fields, as in '0 3 * * 1'"))
@@ -111,7 +114,17 @@ def _name_absent_columns(spec: ModelLineSpec, file: str, context: dg.ComponentLo
         known = find_contract(context, model)
         for key, name in columns:
             if known is not None and name.lower() not in known:
-                close = get_close_matches(name, known, n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
-                problems.append(Problem(file, 1, key, f"{model} has no column {name!r}: {remedy}"))
+                problems.append(Problem(file, 1, key, f"{model} has no column {name!r}: {suggest(name, known)}"))
     return problems
+
+
+def _name_absent_params(spec: ModelLineSpec, file: str) -> list[Problem]:
+    """Parameters that a built-in estimator lacks; one of the installation's own is imported, and tells, in a fit."""
+    if spec.estimator not in BUILT_IN:
+        return []
+    named = {"params": list(spec.params), "search.space": list(spec.search.space) if spec.search else []}
+    return [
+        Problem(file, 1, f"{key}.{name}", problem)
+        for key, names in named.items()
+        for name, problem in find_absent_params(spec.estimator, names).items()
+    ]

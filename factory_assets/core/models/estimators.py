@@ -6,7 +6,7 @@ package, and so that a module moved here never makes an old champion unreadable.
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from factory_assets.contracts.estimators import Columns, find_estimator
 from factory_assets.contracts.model_line import Task
+from factory_assets.contracts.names import suggest
 
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
@@ -76,12 +77,9 @@ def build_estimator(
         raise ValueError("a model needs at least one feature column")
     make = _import(estimator)
     known = _parameters(make)
-    settable = sorted(known - _RESERVED)
-    for name in params:
-        if name not in settable:
-            raise ValueError(
-                f"params: {make.__name__} has no parameter {name!r} to set here: choose from {', '.join(settable)}"
-            )
+    problems = find_absent_params(estimator, params)
+    if problems:
+        raise ValueError(f"params: {'; '.join(problems.values())}")
     arguments = {**_DEFAULTS.get(estimator, {}), **params}
     if _CODED in known and allowed.columns == "native":
         # The encoded categories come first, so their indices are known before the fit.
@@ -93,6 +91,19 @@ def build_estimator(
     # A user's pipeline is taken apart, so that the last step of every model is found, and weighted, in the same way.
     own, last = (model.steps[:-1], model.steps[-1][1]) if isinstance(model, Pipeline) else ([], model)
     return Pipeline([("columns", _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
+
+
+def find_absent_params(estimator: str, names: Iterable[str]) -> dict[str, str]:
+    """Those of `names` that a line cannot set for an allowed estimator, each with what to write instead.
+
+    Raises:
+        EstimatorImportError: when the path leads nowhere.
+    """
+    make = _import(estimator)
+    settable = _parameters(make) - _RESERVED
+    remedies = {name: suggest(name, settable) for name in names if name not in settable}
+    remedies |= dict.fromkeys(_RESERVED & set(remedies), "the factory sets it, leave it out")
+    return {name: f"{make.__name__} has no parameter {name!r} to set here: {said}" for name, said in remedies.items()}
 
 
 def takes_sample_weight(pipeline: Pipeline) -> bool:

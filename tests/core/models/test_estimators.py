@@ -83,9 +83,17 @@ def test_a_parameter_changes_the_estimator(frame):
     assert (model.named_steps["model"].max_iter, model.named_steps["model"].learning_rate) == (7, 0.3)
 
 
-@pytest.mark.parametrize("name", ["depth", "random_state", "categorical_features"])
-def test_a_parameter_that_cannot_be_set_is_refused_with_those_that_can(name):
-    with pytest.raises(ValueError, match=rf"'{name}'.*learning_rate"):
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("depth", "did you mean 'max_depth'?"),
+        ("zzz", "there are .*learning_rate, "),
+        ("random_state", "the factory sets it"),
+        ("categorical_features", "the factory sets it"),
+    ],
+)
+def test_a_parameter_that_cannot_be_set_is_refused_with_what_can(name, remedy):
+    with pytest.raises(ValueError, match=rf"has no parameter '{name}' to set here: {remedy}"):
         build_estimator("sklearn.ensemble.HistGradientBoostingClassifier", {name: 3}, ["x"], [], 0)
 
 
