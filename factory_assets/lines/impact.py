@@ -1,7 +1,7 @@
 """What an edit of the dbt project would change, from the models to the lines that would have to be trained again."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from factory_assets.contracts.impact import ImpactReport, ModelChange, RetrainCost, TableDiff
@@ -74,7 +74,8 @@ def assess_impact(
     changes = _compare(models, before, before_meanings, after_meanings)
     followed = follow_changes(changes, [after_meanings[model.table] for model in models])
     hit = [replace(line, cost=estimate_cost(line.line)) for line in find_lines(followed, lines)]
-    diffs, notes = _diff_data(lake, models, followed) if with_data else ([], [])
+    absent = {table for model in models for table in model.reads} - columns.keys() - {model.table for model in models}
+    diffs, notes = _diff_data(lake, models, followed, absent) if with_data else ([], [])
     return ImpactReport(before.name, tuple(followed), tuple(hit), tuple(diffs), (*_notes(before), *notes))
 
 
@@ -125,15 +126,26 @@ def _source_columns(lake: Lake, models: Sequence[DbtModel]) -> dict[str, tuple[s
     return {table: tuple(map(str.lower, found.columns)) for table, found in pinned.items() if found is not None}
 
 
-def _diff_data(lake: Lake, models: Sequence[DbtModel], changes: Sequence[ModelChange]) -> tuple[list[TableDiff], list[str]]:
-    """Computes what changed in the order of building; a model that fails is noted, and so is what reads it."""
+def _diff_data(
+    lake: Lake, models: Sequence[DbtModel], changes: Sequence[ModelChange], absent: Set[str]
+) -> tuple[list[TableDiff], list[str]]:
+    """Computes what changed in the order of building; a model that fails is noted, and so is what reads it.
+
+    What reads tables that are `absent`, at whatever remove, is not tried; one note says so.
+    """
     wanted = {change.table for change in changes if change.kind in ("new", "changed", "affected")}
     diffs: list[TableDiff] = []
     failed: dict[str, str] = {}
+    missed: set[str] = set()
+    without_rows = {*absent}
     with open_scratch(lake) as scratch:
         scratch.show_published(sorted({table for model in models for table in (model.table, *model.reads)}))
         for model in models:
             if model.table not in wanted:
+                continue
+            if not without_rows.isdisjoint(model.reads):
+                missed.update(absent & set(model.reads))
+                without_rows.add(model.table)
                 continue
             broken = [table for table in model.reads if table in failed]
             if broken:
@@ -143,7 +155,15 @@ def _diff_data(lake: Lake, models: Sequence[DbtModel], changes: Sequence[ModelCh
                 diffs.append(_diff(scratch, model))
             except DataDiffError as error:
                 failed[model.table] = f"rows were not compared: {error}"
-    return diffs, list(failed.values())
+    return diffs, [*_note_missed(missed), *failed.values()]
+
+
+def _note_missed(tables: Set[str]) -> list[str]:
+    if not tables:
+        return []
+    names = ", ".join(sorted(tables))
+    why = f"rows were not compared of what reads {names}: the lake has no such table yet"
+    return [f"{why}. Take in days first, with the daily job or `factory demo`"]
 
 
 def _diff(scratch: Scratch, model: DbtModel) -> TableDiff:

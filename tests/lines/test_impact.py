@@ -199,6 +199,18 @@ def test_a_model_that_cannot_be_computed_is_noted_with_what_reads_it(project: Sa
     assert report.diffs == ()
 
 
+def test_tables_that_have_not_landed_are_named_once_with_what_to_do(project: Sandbox) -> None:
+    shutil.rmtree(project.lake)
+    report = impact_of(project)
+    assert {model.kind for model in report.models} == {"new"}
+    assert report.diffs == ()
+    (note,) = report.notes
+    assert note.startswith(
+        "rows were not compared of what reads bronze.events, bronze.other: the lake has no such table yet."
+    )
+    assert "the daily job or `factory demo`" in note
+
+
 def test_a_git_ref_is_another_state_to_compare_with(project: Sandbox) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=analyst", "-c", "user.email=analyst@example.org"]
