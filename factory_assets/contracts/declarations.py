@@ -1,8 +1,9 @@
 """From YAML text to a checked spec, or to sentences that say which line is wrong and what to write instead."""
 
+import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -10,6 +11,20 @@ from factory_assets.contracts.yaml_documents import YamlDocument, YamlError, rea
 
 ATTRIBUTES = "attributes"
 Spec = TypeVar("Spec", bound=BaseModel)
+# A sentence on several keys at once begins with the one that is to be changed.
+_LEADING_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)*")
+# What a person would call what pydantic asks for, by the kind of its error.
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "date_from_datetime_parsing": "a day, such as 2026-01-31",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "string_type": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +99,15 @@ def _problem(document: YamlDocument, file: str, model: type[BaseModel], detail: 
     if kind in ("tuple_type", "list_type"):
         return Problem(file, line, key, f"expected a list, but the file says {detail['input']!r}: write [{detail['input']}]")
     message = str(detail["msg"]).removeprefix("Value error, ")
-    if kind != "value_error":
-        message = f"{message}, but the file says {detail['input']!r}"
-    return Problem(file, line, key, message)
+    if kind == "value_error":
+        leading = _LEADING_KEY.match(message)
+        below = leading[0].split(".") if leading else []
+        return Problem(file, document.line_of((ATTRIBUTES, *path, *below)), key, message)
+    expected = _EXPECTED.get(kind) or message.removeprefix("Input should be ")
+    if kind in ("model_type", "dict_type"):
+        known = _keys_at(model, path)
+        expected = f"keys of {', '.join(known)}" if known else "keys with values"
+    return Problem(file, line, key, f"expected {expected}, but the file says {detail['input']!r}")
 
 
 def _suggestion(key: str, model: type[BaseModel], path: tuple[Any, ...]) -> str:
@@ -98,12 +119,18 @@ def _suggestion(key: str, model: type[BaseModel], path: tuple[Any, ...]) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """The keys that may stand at `path`, of which positions in lists and names in mappings are passed over."""
+    reached: list[type[BaseModel]] = [model]
     for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+        followed = [spec.model_fields[part].annotation for spec in reached if part in spec.model_fields]
+        reached = [spec for annotation in followed for spec in _specs_in(annotation)] if followed else reached
+    return list(dict.fromkeys(name for spec in reached for name in spec.model_fields))
+
+
+def _specs_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [spec for part in get_args(annotation) for spec in _specs_in(part)]
 
 
 def _without_prefix(key: str) -> str:

@@ -5,6 +5,7 @@ A dotted path is imported when a model is fitted, so what may stand in a YAML fi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 Task = Literal["classification", "regression"]
@@ -98,8 +99,10 @@ def find_estimator(path: str) -> AllowedEstimator:
     """
     allowed = _ALLOWED.get(path) or _extra.get(path)
     if allowed is None:
+        known = [*_ALLOWED, *_extra]
+        close = get_close_matches(path, known, n=1, cutoff=0.9) or [name for name in known if name.endswith(f".{path}")]
+        remedy = f"did you mean {close[0]!r}? Else" if close else f"choose one of {', '.join(known)}, or"
         raise ValueError(
-            f"{path!r} is not on the allow-list of estimators: choose one of {', '.join([*_ALLOWED, *_extra])},"
-            " or let the setting FACTORY_EXTRA_ESTIMATORS allow it"
+            f"{path!r} is not on the allow-list of estimators: {remedy} let the setting FACTORY_EXTRA_ESTIMATORS allow it"
         )
     return allowed

@@ -44,7 +44,7 @@ def suggest(name: str, known: Collection[str]) -> str:
     'there are max_iter, tol'
     """
     close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
 
 
 def parse_duration(value: Any) -> timedelta:

@@ -111,3 +111,37 @@ def test_a_wrong_source_is_named_with_its_remedy(changes: dict[str, Any], expect
     with pytest.raises(DeclarationError) as caught:
         read_declaration(text, "defs.yaml", 0, SourceSpec)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"drift": {"threshold": "20%"}}, "drift.threshold: expected a number, but the file says '20%'"),
+        ({"validation": {"min_rows": "many"}}, "validation.min_rows: expected a whole number, but the file says 'many'"),
+        ({"label": "arrived_late"}, "label: expected keys of model, column, known_at, but the file says 'arrived_late'"),
+        ({"estimator": "sklearn.linear_model.LogisticRegresion"}, "did you mean 'sklearn.linear_model.LogisticRegression'?"),
+        ({"estimator": "Ridge"}, "did you mean 'sklearn.linear_model.Ridge'?"),
+    ],
+)
+def test_what_is_expected_is_said_in_words_of_the_file(changes: dict[str, Any], said: str) -> None:
+    assert said in problem_of(changes)
+
+
+def test_a_sentence_on_several_keys_has_the_line_of_the_one_it_begins_with() -> None:
+    line = {**FLIGHT_LINE, "validation": {"window": "90d", "metric": "rmse"}}
+    text = yaml.safe_dump({"attributes": line}, sort_keys=False)
+    with pytest.raises(DeclarationError) as caught:
+        read_declaration(text, "defs.yaml", 0, ModelLineSpec)
+    number = text.splitlines().index("    metric: rmse") + 1
+    assert f"defs.yaml:{number}: validation.metric 'rmse' is not for classification" in str(caught.value)
+
+
+def test_an_unknown_key_of_a_column_is_told_with_those_that_are_known() -> None:
+    columns = {"id": {"type": "str"}, "n": {"type": "bigint", "min": 0}, "gate": "string"}
+    text = yaml.safe_dump({"attributes": {"name": "s", "landing": "s/*.csv", "keys": ["id"], "columns": columns}})
+    with pytest.raises(DeclarationError) as caught:
+        read_declaration(text, "defs.yaml", 0, SourceSpec)
+    said = str(caught.value)
+    assert "columns.n.min: unknown key 'min': did you mean 'minimum'?" in said
+    assert "columns.gate: expected keys of type, " in said
+    assert "columns.id.type: expected 'string', 'bigint', " in said

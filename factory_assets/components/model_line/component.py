@@ -52,8 +52,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
         ):
             known = sorted(path.stem for root in roots for path in (root / folder).rglob("*.sql"))
             if name not in known:
-                listed = ", ".join(known) or "none"
-                problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: there are {listed}"))
+                problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: {suggest(name, known)}"))
         problems += _name_absent_columns(spec, file, context)
         problems += _name_absent_params(spec, file)
         schedule = spec.retrain.schedule
