@@ -3,6 +3,8 @@
 import os
 from importlib.resources import files
 
+import dagster as dg
+
 from factory_assets.components.calendar import Calendar
 from factory_assets.components.model_line import ModelLine
 from factory_assets.components.naming import RANGE_EVENTS_SWITCH
@@ -10,6 +12,7 @@ from factory_assets.components.tree import TolerantTree
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.resources import build_resources
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.generated_settings import write_generated
 
@@ -52,8 +55,19 @@ def load_calendar(settings: FactorySettings) -> CalendarSpec | None:
 
 
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
-    """Everything that is wrong in the declarations of this installation."""
-    return [problem for entry in _read_tree(settings).find_broken() for problem in entry.problems]
+    """Everything that is wrong in the declarations here; of sound ones, what keeps them from loading together."""
+    tree = _read_tree(settings)
+    problems = [problem for entry in tree.find_broken() for problem in entry.problems]
+    return problems or _find_clashes(tree, settings)
+
+
+def _find_clashes(tree: TolerantTree, settings: FactorySettings) -> list[Problem]:
+    resources = dg.Definitions(resources=build_resources(settings))
+    try:
+        dg.Definitions.validate_loadable(dg.Definitions.merge(tree.build_all(), resources))
+    except Exception as error:  # whatever Dagster finds here, it would find when it loads the code location
+        return [Problem("factory_assets/defs", 1, "", f"nothing can be loaded: {' '.join(str(error).split())}")]
+    return []
 
 
 def _read_tree(settings: FactorySettings) -> TolerantTree:

@@ -7,6 +7,7 @@ location down. The only module that touches this half-internal part of Dagster; 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import dagster as dg
@@ -103,7 +104,10 @@ def _describe(file: Path, root: Path, error: Exception) -> Problem:
             read_documents(file.read_text(encoding="utf-8"))
         except YamlError as bad:
             return Problem(shown, bad.line, bad.key, str(bad))
-    reason = " ".join(str(error).split()).rstrip(".")
-    if f"`{components.__name__}` has no attribute" in reason:
-        reason += f": write one of {', '.join(components.__all__)} after `type: {components.__name__}.`"
-    return Problem(shown, 1, "", f"cannot be loaded: {reason}")
+        reason = " ".join(str(error).split()).rstrip(".").removeprefix("Invariant failed. Description: ")
+        if "`" + components.__name__.partition(".")[0] in reason or reason.startswith("No components found"):
+            reason += f": write one of {', '.join(components.__all__)} after `type: {components.__name__}.`"
+        return Problem(shown, 1, "", f"cannot be loaded: {reason}")
+    reached = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    line = error.lineno if isinstance(error, SyntaxError) else reached[-1] if reached else None
+    return Problem(shown, line or 1, "", f"cannot be loaded: {type(error).__name__}: {error}")

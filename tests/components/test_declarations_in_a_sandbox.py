@@ -3,6 +3,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from factory_assets.installation import find_declaration_problems
+
 DELAY: dict[str, Any] = {
     "name": "delay",
     "feature_set": "feat_flight_departure",
@@ -171,3 +173,37 @@ def test_a_users_own_assets_in_python_load_beside_the_declared_ones(sandbox, key
     declare_lines(sandbox, VOLUME)
     (sandbox.package / "defs" / "own.py").write_text("import dagster as dg\n\n@dg.asset\ndef own_report() -> None: ...\n")
     assert "own_report" in keys_of(sandbox.build())
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import dagster as dg\ndef (", "own.py:2: cannot be loaded: SyntaxError: invalid syntax"),
+        ("import dagster as dg\n\nraise KeyError('oops')", "own.py:3: cannot be loaded: KeyError: 'oops'"),
+        ("import dagsterr", "own.py:1: cannot be loaded: ModuleNotFoundError: No module named 'dagsterr'"),
+    ],
+)
+def test_own_python_that_fails_is_told_with_its_line_and_kind(sandbox, code: str, said: str) -> None:
+    (sandbox.package / "defs" / "own.py").write_text(code)
+    (problem,) = find_declaration_problems(sandbox.settings)
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "type: factory_assets.component.ModelLine\n", "type: factory_assets.components.Line\n"]
+)
+def test_what_may_stand_as_a_type_is_told_where_none_can_be_found(sandbox, text: str) -> None:
+    sandbox.declare("lines/delay", "ModelLine", {}).write_text(text)
+    (problem,) = find_declaration_problems(sandbox.settings)
+    assert "write one of Alerts, Calendar, DbtProject, " in str(problem)
+
+
+def test_an_own_asset_of_a_taken_name_is_told_before_it_is_deployed(sandbox) -> None:
+    columns = {"gate": {"type": "string"}}
+    sandbox.declare("gates", "DeltaSource", {"name": "gates", "landing": "g/*.csv", "keys": ["gate"], "columns": columns})
+    assert find_declaration_problems(sandbox.settings) == []
+    (sandbox.package / "defs" / "own.py").write_text(
+        "import dagster as dg\n\n@dg.asset(key=['bronze', 'gates'])\ndef own() -> None: ...\n"
+    )
+    (problem,) = find_declaration_problems(sandbox.settings)
+    assert "nothing can be loaded: Duplicate asset key: AssetKey(['bronze', 'gates'])" in str(problem)
