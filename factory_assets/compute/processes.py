@@ -1,8 +1,8 @@
 """The backend of worker processes on this machine.
 
-They are started as plain commands and spoken to over a socket, not through `multiprocessing`: a pool there fails as a whole
-when one worker is killed, leaves its workers behind when its starter is, and imports the starter's main module
-in each of them (docs/decisions/0023).
+They are forked by a plain command that has imported what they need, and spoken to over sockets, not through
+`multiprocessing`: a pool there fails as a whole when one worker is killed, leaves its workers behind when its starter is,
+and imports the starter's main module in each of them (docs/decisions/0023).
 """
 
 import contextlib
@@ -14,21 +14,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 import pyarrow as pa
 
 from factory_assets.compute.chunks import Attempt, Backlog, Lost
 from factory_assets.compute.fan_out import ChunkFunction, Item, Result
 
-# Set before the libraries load: a limit set later does not stop OpenMP from making its threads.
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_IO_THREADS", "OMP_THREAD_LIMIT"), "1"
-)
+# Set before the libraries load: a limit set later does not stop OpenMP from making its threads, and what forks has none.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ARROW_IO_THREADS": "1",
+    "OMP_THREAD_LIMIT": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 # Arrays from 8 MiB on go back to the system when they are freed. Kept for the next one, which is seldom of their size, they
 # made the fit of 2 million rows a fifth larger. Either threshold alone makes glibc give its heap back at each chance, and
 # a thousand fits cost a sixth more.
@@ -47,11 +53,62 @@ class WorkerStartError(RuntimeError):
     """Worker processes die before they begin: the machine, not the work, is at fault."""
 
 
+class _Nursery:
+    """The process that forks workers; should it die, the next worker comes from a new one."""
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it, and it ends its workers."""
+        self._line.close()
+        self.process.wait()
+
+    def start_worker(self) -> "_Worker[Any]":
+        """A worker; one that could not be made is a worker that is already dead."""
+        if self.process.poll() is not None:
+            self._line.close()
+            self._start()
+        ours, theirs = socket.socketpair()
+        pid = 0
+        with theirs, contextlib.suppress(EOFError, ConnectionError):
+            self._line.send(None)
+            send_handle(self._line, theirs.fileno(), self.process.pid)
+            pid = self._line.recv()
+        return _Worker(self, pid, Connection(ours.detach()))
+
+    def end(self, pid: int, patience: float) -> int | None:
+        """The exit code of a worker, which is killed if it has not ended after `patience` seconds; None: nobody knows."""
+        try:
+            self._line.send((pid, patience))
+            code: int | None = self._line.recv()
+        except (EOFError, ConnectionError):
+            return self.process.wait() if pid == 0 else None
+        return code
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "factory_assets.compute.worker", str(theirs.fileno())]
+            environment = {**_GIVE_BACK, **os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self.process = subprocess.Popen(
+                command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        self._line = Connection(ours.detach())
+        with contextlib.suppress(ConnectionError):
+            self._line.send((sys.path, self._modules))
+
+
 @dataclass
 class _Worker(Generic[Item]):
     """A process, the line to it, and what it is at."""
 
-    process: subprocess.Popen[bytes]
+    nursery: _Nursery
+    pid: int
     connection: Connection
     ready: bool = False
     attempt: Attempt[Item] | None = None
@@ -70,15 +127,12 @@ class _Worker(Generic[Item]):
     def stop(self) -> None:
         """Ends the process, whatever it is at."""
         self.connection.close()
-        self.process.kill()
-        self.process.wait()
+        self.nursery.end(self.pid, 0.0)
 
     def bury(self) -> str:
         """Says how the process died, of which only the end of the line is known so far."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_EXIT_SECONDS)
-        self.stop()
-        return _describe_death(self.process.returncode)
+        self.connection.close()
+        return _describe_death(self.nursery.end(self.pid, _EXIT_SECONDS))
 
 
 @dataclass
@@ -86,15 +140,11 @@ class _Crew(Generic[Item]):
     """The workers of one call, and what is still to do."""
 
     size: int
+    nursery: _Nursery
     job: bytes
     backlog: Backlog[Item]
     workers: list[_Worker[Item]] = field(default_factory=list)
     failed_starts: int = 0
-
-    def engage(self, worker: _Worker[Item]) -> None:
-        """Gives a worker the job, and a place here."""
-        worker.send(self.job)
-        self.workers.append(worker)
 
     def work(self) -> Iterator[tuple[Item, Any]]:
         """Yields results until nothing is left to do."""
@@ -109,8 +159,10 @@ class _Crew(Generic[Item]):
             if worker.attempt is None and self.backlog.waiting:
                 worker.take(self.backlog.waiting.popleft())
         while self.backlog.waiting and len(self.workers) < self.size:
-            self.engage(_start_worker())
-            self.workers[-1].take(self.backlog.waiting.popleft())
+            worker = self.nursery.start_worker()
+            self.workers.append(worker)
+            worker.send(self.job)
+            worker.take(self.backlog.waiting.popleft())
 
     def _listen(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Any]]:
         """Hears one word of a worker that has something to say, or finds that it is dead."""
@@ -153,29 +205,26 @@ class ProcessFanOut:
     """Runs on `workers` processes of this machine, each with one thread and a map of the same table."""
 
     workers: int
-    _early: list[_Worker[Any]] = field(default_factory=list)
+    _early: _Nursery | None = None
 
     @contextmanager
     def started_early(self, *modules: str) -> Iterator["ProcessFanOut"]:
         """The same fan-out, whose workers import `modules` while its user is still getting the rows."""
-        early = [_start_worker(modules) for _ in range(self.workers)]
-        try:
+        with _Nursery(*modules) as early:
             yield replace(self, _early=early)
-        finally:
-            for worker in early:
-                worker.stop()
 
     def map(
         self, function: ChunkFunction[Item, Result], chunks: Sequence[Sequence[Item]], table: pa.Table
     ) -> Iterator[tuple[Item, Result | Lost[Item]]]:
         """See `FanOut.map`."""
-        with tempfile.TemporaryDirectory(prefix="factory-fan-out-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="factory-fan-out-") as folder,
+            nullcontext(self._early) if self._early else _Nursery() as nursery,
+        ):
             path = Path(folder) / "table.arrow"
             with pa.ipc.new_file(path, table.schema) as writer:
                 writer.write_table(table)
-            crew: _Crew[Item] = _Crew(self.workers, pickle.dumps((str(path), function), 5), Backlog.of(chunks))
-            while self._early:
-                crew.engage(self._early.pop())
+            crew: _Crew[Item] = _Crew(self.workers, nursery, pickle.dumps((str(path), function), 5), Backlog.of(chunks))
             try:
                 yield from crew.work()
             finally:
@@ -183,20 +232,9 @@ class ProcessFanOut:
                     worker.stop()
 
 
-def _start_worker(modules: Sequence[str] = ()) -> _Worker[Any]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, "-m", "factory_assets.compute.worker", str(theirs.fileno())]
-        environment = {**_GIVE_BACK, **os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        process = subprocess.Popen(
-            command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-        )
-    worker: _Worker[Any] = _Worker(process, Connection(ours.detach()))
-    worker.send(pickle.dumps((sys.path, modules), 5))
-    return worker
-
-
-def _describe_death(exit_code: int) -> str:
+def _describe_death(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "its worker process ended"
     if exit_code >= 0:
         return f"its worker process ended with exit code {exit_code}"
     try:

@@ -1,6 +1,7 @@
-"""The other end of `processes.py`: `python -m factory_assets.compute.worker FD` works until its starter hangs up.
+"""The other end of `processes.py`: `python -m factory_assets.compute.worker FD` forks workers until its starter hangs up.
 
-It imports what the function needs and nothing else: no Dagster, no MLflow, no dbt, and not the starter's main module.
+It imports what the function needs and nothing else: no Dagster, no MLflow, no dbt, and not the starter's main module. It
+does so once for all workers, and starts no thread.
 """
 
 import gc
@@ -8,11 +9,13 @@ import importlib
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,66 @@ from factory_assets.compute.mapped_table import MappedTable, map_table
 
 # What a fit has read of the rows is its own by then; the model of all rows reads all of them, and then works for long.
 _FORGET_SECONDS = 1.0
+_LOOK_SECONDS = 0.01
 
 
 def main(descriptor: int) -> None:
-    """Reads what to import, the job, then chunk after chunk; answers each of these with its results and a final word."""
-    connection = Connection(descriptor)
+    """Imports what it is told to, forks workers, and is one itself where it was forked."""
+    starter = Connection(descriptor)
+    sys.path[:], modules = starter.recv()
+    for module in modules:
+        importlib.import_module(module)
+    # Pages that the collector does not write to stay shared.
+    gc.freeze()
+    line = _fork_workers(starter)
+    if line is not None:
+        work(Connection(line))
+
+
+def _fork_workers(starter: Connection) -> int | None:
+    """In each worker, its line to the starter; None where the starter has hung up, after the workers were ended."""
+    workers: set[int] = set()
+    try:
+        while True:
+            dismissed = starter.recv()
+            if dismissed is not None:
+                pid, patience = dismissed
+                starter.send(_end(pid, patience) if pid in workers else None)
+                workers.discard(pid)
+                continue
+            line = recv_handle(starter)
+            pid = os.fork()
+            if pid == 0:
+                starter.close()
+                return line
+            os.close(line)
+            workers.add(pid)
+            starter.send(pid)
+    except (EOFError, ConnectionError):
+        for pid in workers:
+            _end(pid, 0.0)
+        return None
+
+
+def _end(pid: int, patience: float) -> int:
+    """The exit code of a worker, which is killed if it has not ended after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        time.sleep(_LOOK_SECONDS)
+
+
+def work(connection: Connection) -> None:
+    """Reads the job, then chunk after chunk; answers each of these with its results and a final word."""
     frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, frames), daemon=True).start()
-    sys.path[:], modules = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
     try:
-        for module in modules:
-            importlib.import_module(module)
-        table_path, function = pickle.loads(frames.get())  # noqa: S301 (as above; it needs the import path)
+        table_path, function = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
     except Exception as error:  # the starter raises it
         connection.send_bytes(_raised(error))
         return

@@ -39,31 +39,37 @@ def test_a_worker_starts_from_the_package_alone_with_one_thread(table) -> None:
         assert about["omp"] == "1"
         assert set(about["pools"]) <= {1}
         assert Path(about["main"]).name == "worker.py"
-        assert about["parent"] == os.getpid()
     assert len({about["pid"] for about in found.values()}) == 2
+    (nursery,) = {about["parent"] for about in found.values()}
+    assert nursery not in {os.getpid(), *(about["pid"] for about in found.values())}
 
 
-def test_workers_that_started_early_do_the_same(table, sums) -> None:
+def test_what_workers_need_is_imported_early_and_once(table, sums) -> None:
     with ProcessFanOut(2).started_early("tests.compute.chunk_work") as early:
-        waiting = [worker.process.pid for worker in early._early]
+        nursery = early._early.process.pid
         found = dict(early.map(say_process, CHUNKS, table))
-        assert {about["pid"] for about in found.values()} == set(waiting)
-        # The next fan-out of the same cycle starts its own.
+        assert {about["parent"] for about in found.values()} == {nursery}
+        # The next fan-out of the same cycle has its workers from there as well.
         assert dict(early.map(sum_of, CHUNKS, table)) == sums
+    assert early._early.process.poll() == 0
 
 
-def test_workers_that_started_early_and_died_are_replaced(table, sums) -> None:
+def test_a_nursery_that_was_killed_is_replaced(table, sums) -> None:
     with ProcessFanOut(2).started_early() as early:
-        for worker in early._early:
-            worker.process.kill()
+        early._early.process.kill()
         assert dict(early.map(sum_of, CHUNKS, table)) == sums
 
 
-def test_workers_that_nobody_needed_end_and_what_they_cannot_import_is_said(table) -> None:
-    with ProcessFanOut(1).started_early() as early:
-        (worker,) = early._early
-    assert worker.process.poll() is not None
-    with ProcessFanOut(1).started_early("no_such_module") as early, pytest.raises(ModuleNotFoundError):
+def test_workers_whose_nursery_is_killed_work_on(table, sums) -> None:
+    with ProcessFanOut(2).started_early("tests.compute.chunk_work") as early:
+        results = early.map(sum_of, CHUNKS, table)
+        first = next(results)
+        early._early.process.kill()
+        assert dict([first, *results]) == sums
+
+
+def test_what_cannot_be_imported_early_is_said(table) -> None:
+    with ProcessFanOut(1).started_early("no_such_module") as early, pytest.raises(WorkerStartError, match="exit code 1"):
         list(early.map(sum_of, CHUNKS, table))
 
 
