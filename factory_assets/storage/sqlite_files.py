@@ -8,11 +8,15 @@ one idle connection a file stays open, so that the log is folded in when it has 
 It also makes an engine of SQLAlchemy's for each connection, and throws the compiled statements away with it, so that each is
 compiled anew. Here there is one engine for a file's address; it holds no connection.
 
+MLflow sets the same three pragmas at the start of each of its sessions, of which it opens five to write a run: a sixth of
+the time. Here a connection that has a setting does not get it again.
+
 What is committed outlives the process, however it ends. A power cut may take the last commits, and never damages the file:
 the same as for Delta commits, which are not synced either.
 """
 
 import os
+import re
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -21,12 +25,16 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import Engine
+from sqlalchemy import TextClause, create_engine, event
+from sqlalchemy.engine import Engine, IteratorResult, Result
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.pool import NullPool
 
 # Dagster keeps a file for each run; only those of the newest runs are written.
 MOST_FILES = 8
+_SETTING = re.compile(r"PRAGMA (\w+) = (\w+);?")
+_SETTINGS = "pragmas"
 
 
 class HeldFiles:
@@ -73,9 +81,26 @@ def ease_sqlite(*storages: ModuleType) -> None:
     """
     if not event.contains(Engine, "connect", files.ease):
         event.listen(Engine, "connect", files.ease)
+    if not event.contains(Session, "do_orm_execute", set_once):
+        event.listen(Session, "do_orm_execute", set_once)
     for storage in storages:
         if getattr(storage, "create_engine", None) is create_engine:
             storage.create_engine = find_engine  # type: ignore[attr-defined]
+
+
+def set_once(state: ORMExecuteState) -> Result[Any] | None:
+    """Answers a pragma that its connection was given before, with the same value; None has anything else executed."""
+    statement = state.statement
+    setting = _SETTING.fullmatch(statement.text) if isinstance(statement, TextClause) else None
+    if setting is None:
+        return None
+    # SQLAlchemy keeps this dictionary as long as the connection to the database itself.
+    known = state.session.connection().info.setdefault(_SETTINGS, {})
+    name, value = setting.groups()
+    if known.get(name) == value:
+        return IteratorResult(SimpleResultMetaData([]), iter(()))
+    known[name] = value
+    return None
 
 
 def find_engine(url: str, poolclass: Any = None, connect_args: Mapping[str, Any] | None = None, **more: Any) -> Engine:

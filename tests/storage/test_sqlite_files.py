@@ -10,12 +10,14 @@ import dagster as dg
 import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 import factory_assets
 from factory_assets.definitions import build_definitions
 from factory_assets.settings import FactorySettings
 from factory_assets.storage import sqlite_files
+from factory_assets.storage.mlflow.registry import MlflowRegistry
 from factory_assets.storage.sqlite_files import HeldFiles
 
 
@@ -131,3 +133,51 @@ def test_only_an_engine_that_holds_no_connection_is_shared(tmp_path: Path) -> No
     waiting = sqlite_files.find_engine(url, poolclass=NullPool, connect_args={"timeout": 5})
     assert waiting is not sqlite_files.find_engine(url, poolclass=NullPool)
     assert sqlite_files.find_engine(url) is not sqlite_files.find_engine(url)
+
+
+def test_a_connection_gets_a_setting_once(tmp_path: Path) -> None:
+    sqlite_files.ease_sqlite()
+    engine = create_engine(f"sqlite:///{tmp_path / 'some.db'}")
+    executed: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda c, cursor, statement, *more: executed.append(statement))
+    on, off, asked = "PRAGMA foreign_keys = ON;", "PRAGMA foreign_keys = OFF;", "PRAGMA foreign_keys"
+
+    def run(*statements: str) -> int:
+        executed.clear()
+        with Session(engine) as session:
+            for statement in statements:
+                result = session.execute(text(statement))
+            return int(result.scalar_one()) if result.returns_rows else 0
+
+    assert run(on, on, asked) == 1
+    assert executed == [on, asked]
+    # Another session on the same connection, and another value.
+    assert run(on, off, asked) == 0
+    assert executed == [off, asked]
+    assert run(on, asked) == 1
+    engine.dispose()
+    assert run(on, asked) == 1
+    assert executed == [on, asked]
+
+
+def test_a_run_in_mlflow_sets_nothing_anew(tmp_path: Path) -> None:
+    sqlite_files.ease_sqlite()
+    client = MlflowRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path)).client()
+    executed: list[str] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        executed.append(statement)
+
+    def log_run() -> list[str]:
+        executed.clear()
+        run_id = client.create_run("0").info.run_id
+        client.log_metric(run_id, "roc_auc", 0.7)
+        client.set_terminated(run_id)
+        return [statement for statement in executed if statement.startswith("PRAGMA")]
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        log_run()
+        assert log_run() == []
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
