@@ -1,6 +1,7 @@
 """Which columns are numbers and which are text, and the one form in which both reach a model."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -72,9 +73,15 @@ def prepare_features(frame: pd.DataFrame, numeric: Sequence[str], categorical: S
     values = np.empty((len(frame), len(numeric)), dtype=np.float64)
     for position, name in enumerate(numeric):
         values[:, position] = numeric_values(frame[name])
-    prepared = pd.DataFrame(values, columns=list(numeric), index=frame.index)
+    prepared = pd.DataFrame(values, columns=_name_columns(tuple(numeric)), index=frame.index)
     text = {name: frame[name].astype("str") for name in categorical}
     return pd.concat([prepared, pd.DataFrame(text, index=frame.index)], axis=1) if text else prepared
+
+
+@lru_cache(maxsize=128)
+def _name_columns(names: tuple[str, ...]) -> pd.Index:
+    """Names as an index, kept: to make one takes longer than to prepare a few rows."""
+    return pd.Index(names)
 
 
 def numeric_values(values: pd.Series) -> np.ndarray:
