@@ -111,7 +111,9 @@ def takes_sample_weight(pipeline: Pipeline) -> bool:
     return bool(has_fit_parameter(pipeline.named_steps["model"], "sample_weight"))
 
 
-def fit_pipeline(pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, **arguments: Any) -> Pipeline:
+def fit_pipeline(
+    pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, sample_weight: np.ndarray | None = None
+) -> Pipeline:
     """Fits a pipeline of `build_estimator`, to the same bytes whatever the way, and of many rows with less memory.
 
     A median of scikit-learn's imputer sorts all columns together, with four copies of them.
@@ -120,7 +122,7 @@ def fit_pipeline(pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, **a
         pipeline: unfitted.
         rows: what it takes.
         target: one value a row.
-        arguments: of the fit of the last step, such as `model__sample_weight`.
+        sample_weight: of the fit of the last step.
     """
     rest, values = past_selection(pipeline, rows)
     if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS:
@@ -129,7 +131,8 @@ def fit_pipeline(pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, **a
             values = step.fit(few).transform(values)
         rest = pipeline[1:]
     # A part shares its steps with the whole.
-    rest.fit(values, target, **arguments)
+    name = "model__sample_weight" if isinstance(rest, Pipeline) else "sample_weight"
+    rest.fit(values, target, **({} if sample_weight is None else {name: sample_weight}))
     return pipeline
 
 
@@ -143,8 +146,8 @@ def past_selection(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | 
     first: Sequence[Any] = getattr(steps[0][1], "steps", ()) if steps else ()
     if len(first) < 2 or first[1][0] != _VALUES or first[0][1].kw_args["key"] != list(rows.columns):
         return model, rows
-    left = [("columns", steps[0][1][2:])] if len(first) > 2 else []
-    return Pipeline([*left, *steps[1:]]), rows.to_numpy()
+    rest = [*([("columns", steps[0][1][2:])] if len(first) > 2 else []), *steps[1:]]
+    return Pipeline(rest) if len(rest) > 1 else rest[0][1], rows.to_numpy()
 
 
 def _as_few(values: np.ndarray) -> np.ndarray:

@@ -148,12 +148,10 @@ class _FitRows:
 
 
 def _fit(model: Pipeline, rows: _FitRows) -> Pipeline:
-    if rows.weights is None:
-        return fit_pipeline(model, rows.inputs, rows.target)
-    if not takes_sample_weight(model):
+    if rows.weights is not None and not takes_sample_weight(model):
         name = type(model.named_steps["model"]).__name__
         raise ValueError(f"sample_weight: {name} cannot weigh rows: leave the key out, or choose another estimator")
-    return fit_pipeline(model, rows.inputs, rows.target, model__sample_weight=rows.weights)
+    return fit_pipeline(model, rows.inputs, rows.target, rows.weights)
 
 
 def _weights(spec: ModelLineSpec, train: pd.DataFrame, split: TimeSplit) -> np.ndarray | None:

@@ -147,7 +147,7 @@ def test_many_rows_are_fitted_to_the_same_bytes(frame, path, rows, monkeypatch):
 
     def fit():
         unfitted = build_estimator(path, params, list(numbers), [], 0)
-        return pickle.dumps(fit_pipeline(unfitted, numbers, labels, model__sample_weight=weights))
+        return pickle.dumps(fit_pipeline(unfitted, numbers, labels, weights))
 
     together = fit()
     monkeypatch.setattr(estimators, "_MANY_ROWS", 0)
