@@ -19,8 +19,9 @@ from pydantic.fields import FieldInfo
 from factory_assets.contracts.alerts import AlertsSpec
 from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.calendar import CalendarSpec
+from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.contracts.maintenance import MaintenanceSpec, TablePattern
-from factory_assets.contracts.model_line import ESTIMATORS, METRICS, ModelLineSpec
+from factory_assets.contracts.model_line import METRICS, ModelLineSpec
 from factory_assets.contracts.names import NAME_RULE, ColumnName, Duration, Name, format_duration
 from factory_assets.contracts.retrain_policy import RetrainRule, RowsOrShare, Trigger
 from factory_assets.contracts.source import SourceSpec
@@ -178,7 +179,7 @@ def _cell(text: str) -> str:
 
 def _allow_lists() -> str:
     triggers = ", ".join(f"`{trigger}`" for trigger in get_args(Trigger))
-    estimators = "\n".join(f"| `{path}` | {task} |" for path, task in ESTIMATORS.items())
+    estimators = "\n".join(f"| `{path}` | {task} |" for path, task in BUILT_IN.items())
     metrics = "\n".join(
         f"| `{name}` | {task} | {'higher' if higher_is_better else 'lower'} |"
         for name, (task, higher_is_better) in METRICS.items()

@@ -9,8 +9,8 @@ import pyarrow as pa
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import Evaluation
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.artefacts import pack_model, stream_bundle
-from factory_assets.core.segments import ALL
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake
 from factory_assets.storage.tables.model_versions import ModelVersions
 from factory_assets.storage.tables.predictions import Provenance

@@ -18,9 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.fleet.work import FEATURES, KEYS, LEAST_FLIGHTS, Estimator, Work, read_flights
 from benchmarks.loop.meter import Meter
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.artefacts import PackedModel, pack_model, pickle_model, unpack_payload, unpickle_model
 from factory_assets.core.models.estimators import build_estimator
-from factory_assets.core.segments import ALL, segment_keys
+from factory_assets.core.segments import segment_keys
 from factory_assets.core.serving.fleet_scoring import ServingModel, score_fleet
 
 _ROUNDS = 5

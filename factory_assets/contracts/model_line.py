@@ -42,9 +42,6 @@ METRICS: dict[str, tuple[Task, bool]] = {
     "rmse": ("regression", False),
 }
 
-# The estimators that need no setting.
-ESTIMATORS = estimators.BUILT_IN
-
 
 class LabelSpec(_Strict):
     """Where the truth comes from: a dbt mart with the line's entity columns, the label and when it became known."""

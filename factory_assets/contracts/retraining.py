@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-ONLY_SEGMENT = "all"
+from factory_assets.contracts.segments import ALL
+
 BY_HAND = "by_hand"
 
 # `lost`: the process died under the run, which says nothing of the run. `failed`: the run itself went wrong. `expired`: it
@@ -38,7 +39,7 @@ class FailedCheck:
     champion_version: int
     data_as_of_utc: datetime
     summary: str
-    segments: tuple[str, ...] = (ONLY_SEGMENT,)
+    segments: tuple[str, ...] = (ALL,)
     evaluated_at_utc: datetime | None = None
     effects: Mapping[str, float] = field(default_factory=dict)
 

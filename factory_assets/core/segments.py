@@ -13,8 +13,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-# The root of every hierarchy, and the one segment of a line without `segment_by`.
-ALL = "all"
+from factory_assets.contracts.segments import ALL
+
 _SEPARATOR = "~"
 # No escaped value looks like these: after a percent sign it always has two hexadecimal digits.
 _NULL = "%null"

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.contracts.retraining import ONLY_SEGMENT, Outcome
+from factory_assets.contracts.retraining import Outcome
+from factory_assets.contracts.segments import ALL
 
 
 def list_answers(decision: PromotionDecision, rows: Iterable[Mapping[str, Any]], version: int) -> dict[str, Outcome]:
@@ -17,7 +18,7 @@ def list_answers(decision: PromotionDecision, rows: Iterable[Mapping[str, Any]],
     """
     state: Literal["promoted", "kept_champion"] = "promoted" if decision.promote else "kept_champion"
     answers = {row["segment"]: _answer(row) for row in rows}
-    return {**answers, ONLY_SEGMENT: Outcome(state, decision.reason, version)}
+    return {**answers, ALL: Outcome(state, decision.reason, version)}
 
 
 def _answer(row: Mapping[str, Any]) -> Outcome:

@@ -22,8 +22,9 @@ from factory_assets.compute.metered import MeteredFunction
 from factory_assets.compute.processes import ProcessFanOut
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.model_versions import LineStanding
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.fingerprint import fingerprint_runs
-from factory_assets.core.segments import ALL, Node, find_layout
+from factory_assets.core.segments import Node, find_layout
 from factory_assets.core.serving.hierarchy import LaterRows
 from factory_assets.core.training.segment_training import (
     FitJob,

@@ -18,8 +18,8 @@ import numpy as np
 from factory_assets.contracts.fleet import FleetReport, NodeDecision
 from factory_assets.contracts.model_versions import LineStanding, ModelVersion
 from factory_assets.contracts.reports import PromotionDecision
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.artefacts import AnyModel, stream_bundle
-from factory_assets.core.segments import ALL
 from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult

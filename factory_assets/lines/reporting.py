@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from factory_assets.contracts.reports import FeatureDrift
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.drift.verdicts import describe_segment, evaluate_drift
 from factory_assets.core.pictures.report_page import ReportContent, build_report
-from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import sharing_checks, whole_days
 from factory_assets.lines.judging.serving import list_serving, window_of_features
 from factory_assets.lines.stores import LineStores

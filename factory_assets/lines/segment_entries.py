@@ -14,7 +14,7 @@ import numpy as np
 
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_line import ModelLineSpec
-from factory_assets.core.segments import ALL
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from factory_assets.contracts.reports import FeatureReference
-from factory_assets.core.segments import ALL
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.storage.fit_stage import FitStage, StagedValue
 

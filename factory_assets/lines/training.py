@@ -13,7 +13,7 @@ from typing import Any
 from factory_assets.compute.fan_out import FanOut
 from factory_assets.contracts.model_versions import LineStanding, ModelVersion
 from factory_assets.contracts.reports import PromotionDecision
-from factory_assets.core.segments import ALL
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle, start_workers

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_assets.core.segments import ALL, lay_out, segment_key, segment_keys, segment_values
+from factory_assets.contracts.segments import ALL
+from factory_assets.core.segments import lay_out, segment_key, segment_keys, segment_values
 
 ODD = [
     "UA",

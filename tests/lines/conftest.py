@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.prediction import predict_scores
-from factory_assets.core.segments import ALL
 from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.artefact_store import ArtefactStore

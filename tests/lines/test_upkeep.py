@@ -11,8 +11,8 @@ import pytest
 from factory_assets.contracts.maintenance import MaintenanceSpec
 from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.paybacks import Payback, Replacement
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.retraining.paybacks import leave_undecided
-from factory_assets.core.segments import ALL
 from factory_assets.lines.upkeep import care_for_lake, find_needed_versions
 from factory_assets.storage.dbt.time_travel import Pin
 from factory_assets.storage.tables.publishes import Publishes

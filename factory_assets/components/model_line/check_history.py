@@ -16,7 +16,8 @@ from factory_assets.components.check_verdicts import COMPLETED, read_json
 from factory_assets.components.model_line.checks import CHAMPION_METADATA, DATA_AS_OF_METADATA
 from factory_assets.components.naming import FAILING_SEGMENTS_METADATA
 from factory_assets.contracts.model_line import CheckKind
-from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
+from factory_assets.contracts.retraining import FailedCheck
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.retraining.confirmation import Verdict, confirm_failure
 
 SEGMENT_EFFECTS_METADATA = "segment_effects"
@@ -92,7 +93,7 @@ def _to_verdict(kind: str, record: AssetCheckExecutionRecord) -> Verdict:
         champion_version=int(str(metadata.get(CHAMPION_METADATA, 0))),
         data_as_of_utc=as_of,
         summary=evaluation.description or "",
-        segments=tuple(read_json(metadata, FAILING_SEGMENTS_METADATA) or (ONLY_SEGMENT,)),
+        segments=tuple(read_json(metadata, FAILING_SEGMENTS_METADATA) or (ALL,)),
         evaluated_at_utc=datetime.fromtimestamp(record.event.timestamp, UTC),
         effects=read_json(metadata, SEGMENT_EFFECTS_METADATA) or {},
     )

@@ -38,12 +38,12 @@ from factory_assets.contracts.budget import RetrainBudgetSpec
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.retraining import (
     IN_FLIGHT,
-    ONLY_SEGMENT,
     LedgerEntry,
     RetrainDecision,
     RetrainHistory,
     RetrainRequest,
 )
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.incidents.lifecycle import hold_back
 from factory_assets.core.retraining import Situation, decide_retraining
 from factory_assets.lines.judging.judgement import NEVER, newest_feature_row
@@ -196,9 +196,9 @@ def _with_entries(
 
 
 def _judged_model(stores: LineStores, serving: Mapping[str, int], history: RetrainHistory) -> JudgedModel:
-    answered = history.resolved.get((stores.spec.name, ONLY_SEGMENT))
+    answered = history.resolved.get((stores.spec.name, ALL))
     return JudgedModel(
-        champion_version=serving.get(ONLY_SEGMENT, 0),
+        champion_version=serving.get(ALL, 0),
         data_as_of_utc=newest_feature_row(stores) or NEVER,
         answered_utc=answered.recorded_at_utc if answered else None,
     )

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from factory_assets.contracts.retraining import (
     BY_HAND,
     IN_FLIGHT,
-    ONLY_SEGMENT,
     Cause,
     LedgerEntry,
     Outcome,
     RetrainHistory,
 )
+from factory_assets.contracts.segments import ALL
 
 
 class RequestClosedError(RuntimeError):
@@ -78,7 +78,7 @@ def _claim_by_hand(
     until: datetime,
 ) -> list[LedgerEntry]:
     """A cause of its own, and all causes of its segments that nobody serves: what a person does answers them too."""
-    segments = claimant.segments or (ONLY_SEGMENT,)
+    segments = claimant.segments or (ALL,)
     reason = f"run {claimant.run_id} was started by hand"
     changes = {"run_key": claimant.key, "run_id": claimant.run_id, "next_step": "end", "next_step_at_utc": until}
     own = [
@@ -129,7 +129,7 @@ def decide_answer(
         for entry in running
         for step in _answer(
             entry,
-            outcomes.get(entry.cause.segment) or outcomes.get(ONLY_SEGMENT) or missing,
+            outcomes.get(entry.cause.segment) or outcomes.get(ALL) or missing,
             now,
             wall_now,
             backoff,

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from factory_assets.contracts.retrain_policy import RetrainRule, RetrainSpec
-from factory_assets.contracts.retraining import ONLY_SEGMENT, Action, FailedCheck, RetrainHistory, Strategy
+from factory_assets.contracts.retraining import Action, FailedCheck, RetrainHistory, Strategy
+from factory_assets.contracts.segments import ALL
 
 _WIDEST_FIRST: tuple[Strategy, ...] = ("full", "changed_segments", "sliding_window")
 
@@ -47,7 +48,7 @@ def evaluate_demands(
 def _is_about_the_serving_model(
     line: str, check: FailedCheck, segment: str, serving: Mapping[str, int], history: RetrainHistory
 ) -> bool:
-    if segment == ONLY_SEGMENT:
+    if segment == ALL:
         return check.champion_version == serving.get(segment, 0)
     # A fleet's verdict is about as many models as it has segments: what was judged before the newest answer is stale.
     answered = history.resolved.get((line, segment))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from factory_assets.contracts.retrain_policy import RetrainSpec
-from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
+from factory_assets.contracts.retraining import FailedCheck
+from factory_assets.contracts.segments import ALL
 
 
 def evaluate_new_rows(
@@ -48,6 +49,6 @@ def evaluate_schedule(
 
 def _due(trigger: str, as_of: datetime, summary: str, serving: Mapping[str, int], wall_now: datetime) -> FailedCheck:
     """For a fleet every segment that has a model; `evaluated_at_utc` is now, since it is seen as soon as it is due."""
-    segments = tuple(sorted(serving)) or (ONLY_SEGMENT,)
-    version = serving.get(ONLY_SEGMENT, max(serving.values(), default=0))
+    segments = tuple(sorted(serving)) or (ALL,)
+    version = serving.get(ALL, max(serving.values(), default=0))
     return FailedCheck(trigger, 0, "", version, as_of, summary, segments, wall_now)

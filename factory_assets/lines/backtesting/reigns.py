@@ -7,8 +7,8 @@ from typing import Any
 
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_versions import Champion, LineStanding, SegmentStanding
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.artefacts import AnyModel, unpack_payload, unpickle_model
-from factory_assets.core.segments import ALL
 from factory_assets.core.serving.left_over import HoldoutScores
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult

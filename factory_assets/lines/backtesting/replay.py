@@ -9,7 +9,8 @@ from factory_assets.contracts.backtest import ReplayedRetrain
 from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.model_versions import LineStanding
-from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck, RetrainRequest, RunFact
+from factory_assets.contracts.retraining import FailedCheck, RetrainRequest, RunFact
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.retraining import LedgerBook, Situation, decide_retraining
 from factory_assets.core.retraining.claims import Claimant, decide_answer, decide_claim
@@ -143,7 +144,7 @@ class Replay:
         history = self.book.history()
         answers = decide_answer(claimant, history, cycle.answers, now, now, policy.backoff, policy.max_attempts)
         self.book.write(answers, history.sequence)
-        outcome = cycle.answers[ONLY_SEGMENT]
+        outcome = cycle.answers[ALL]
         self.retrains.append(ReplayedRetrain(moment.day, now, triggers, outcome.state, outcome.reason, cycle.cpu_seconds))
         self._judge_all(moment)
         return True

@@ -11,8 +11,9 @@ from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.model_versions import LineStanding
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.retraining import Outcome
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.backtesting.moments import Moment
-from factory_assets.core.segments import ALL, Node, lay_out
+from factory_assets.core.segments import Node, lay_out
 from factory_assets.core.serving.hierarchy import decide_fleet
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.answers import list_answers

@@ -9,7 +9,8 @@ import pandas as pd
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
-from factory_assets.contracts.retraining import ONLY_SEGMENT, FailedCheck
+from factory_assets.contracts.retraining import FailedCheck
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.backtesting.moments import Moment
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
@@ -69,7 +70,7 @@ class Judge:
         if passed:
             return Verdict(as_of, None)
         versions = reign.versions
-        version = versions.get(ONLY_SEGMENT, max(versions.values(), default=0))
+        version = versions.get(ALL, max(versions.values(), default=0))
         return Verdict(as_of, FailedCheck(check, 0, "", version, as_of, summary, segments, moment.now))
 
     def _newest_row(self, moment: Moment) -> datetime:
@@ -84,12 +85,12 @@ class Judge:
         if until is not None:
             unseen = self.history.count_labels(until, moment.now)
             report = evaluate_unseen_rows(report, unseen, self.spec.freshness.model_max_unseen_rows)
-        failing: tuple[str, ...] = () if report.fresh else (ONLY_SEGMENT,)
+        failing: tuple[str, ...] = () if report.fresh else (ALL,)
         if self.spec.segment_by:
             week = self.history.between((moment.now - timedelta(days=TRAFFIC_DAYS), moment.now), moment)
             used = set(self.scores.segment_names(week).tolist())
             models = reign.serving_models.items()
-            ends = {s: model.holdout_until_utc for s, model in models if s in used and s != ONLY_SEGMENT}
+            ends = {s: model.holdout_until_utc for s, model in models if s in used and s != ALL}
             report, stale = evaluate_segment_ages(report, ends, moment.now, self.spec.freshness.model_max_age)
             failing = (*failing, *stale)[:MOST_NAMED_SEGMENTS]
         return not failing, report.reason, failing
@@ -152,7 +153,7 @@ class Judge:
         labels, days = self.history.known_labels(place, moment.now), self.history.as_of[place] // _MICROSECONDS_A_DAY
         known = reign.serving_models
         if not self.spec.segment_by:
-            known = {} if reign.champion is None else {ONLY_SEGMENT: reign.champion}
+            known = {} if reign.champion is None else {ALL: reign.champion}
         models = []
         for segment, model in known.items():
             if segment in left_over.lacking:

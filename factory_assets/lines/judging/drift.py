@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from factory_assets.contracts.model_line import CheckKind, ModelLineSpec
 from factory_assets.contracts.reports import DriftReport
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.measures import Comparison
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.pictures.plots import plot_drift
 from factory_assets.core.pictures.segment_plots import DAYS, MOST_SEGMENTS, plot_segment_days
-from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.judging.serving import LeftOver, list_serving, read_left_over, window_of_features, window_of_scores
 from factory_assets.lines.stores import LineStores

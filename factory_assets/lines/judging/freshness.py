@@ -9,6 +9,7 @@ from factory_assets.contracts.calendar import CalendarSpec
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import DeliveryReport, FreshnessReport
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.monitoring.freshness import (
     evaluate_delivery,
     evaluate_freshness,
@@ -17,7 +18,6 @@ from factory_assets.core.monitoring.freshness import (
     find_due_day,
 )
 from factory_assets.core.pictures.plots import plot_delivery, plot_freshness
-from factory_assets.core.segments import ALL
 from factory_assets.lines.blocking import find_blocked_days
 from factory_assets.lines.judging.drift import MOST_NAMED_SEGMENTS
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row

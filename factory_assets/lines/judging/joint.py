@@ -8,12 +8,12 @@ from threadpoolctl import threadpool_limits
 from factory_assets.contracts.drift_policy import JointDriftSpec
 from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.reports import DriftReport, JointReport, SegmentDrift
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.drift.alarms import DAYS_OF_A_MONTH, confirm
 from factory_assets.core.drift.joint import DatedRows, encode_rows, evaluate_joint
 from factory_assets.core.drift.verdicts import FeatureTable
 from factory_assets.core.pictures.joint_plots import plot_joint
 from factory_assets.core.pictures.plots import nothing_to_show
-from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import level_of_a_day, sharing_checks, whole_days
 from factory_assets.lines.judging.judgement import NEVER, Judgement, newest_feature_row
 from factory_assets.lines.stores import LineStores

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factory_assets.contracts.model_line import CheckKind
-from factory_assets.core.segments import ALL
+from factory_assets.contracts.segments import ALL
 from factory_assets.lines.stores import LineStores
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)

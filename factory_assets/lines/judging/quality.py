@@ -8,12 +8,12 @@ import numpy as np
 
 from factory_assets.contracts.model_line import CheckKind
 from factory_assets.contracts.reports import FleetQualityReport, QualityReport, ScoreProfile
+from factory_assets.contracts.segments import ALL
 from factory_assets.core.drift.verdicts import evaluate_drift
 from factory_assets.core.monitoring.fleet_quality import ServedModel, compare_labels, evaluate_fleet_quality, explain_drift
 from factory_assets.core.monitoring.quality import ScoredRows
 from factory_assets.core.pictures.plots import plot_drift
 from factory_assets.core.pictures.quality_plots import plot_quality
-from factory_assets.core.segments import ALL
 from factory_assets.lines.judging.drift import (
     MOST_NAMED_SEGMENTS,
     draw_over_days,

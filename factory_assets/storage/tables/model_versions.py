@@ -11,7 +11,7 @@ import pyarrow as pa
 from factory_assets.contracts.fleet import NodeDecision
 from factory_assets.contracts.model_versions import Champion, LineStanding, ModelVersion, SegmentStanding
 from factory_assets.contracts.reports import Evaluation
-from factory_assets.core.segments import ALL
+from factory_assets.contracts.segments import ALL
 from factory_assets.storage.delta.lake import UTC_TIMESTAMP, Lake, TableSpec
 
 MODEL_VERSIONS = TableSpec(

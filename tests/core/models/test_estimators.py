@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from factory_assets.contracts.model_line import ESTIMATORS
+from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.core.models import estimators
 from factory_assets.core.models.estimators import build_baseline, build_estimator, fit_pipeline
 from factory_assets.core.training.fit import fill_empty_columns
@@ -44,20 +44,20 @@ def _fit(path, frame, seed=0):
     return model.fit(fill_empty_columns(frame, NUMERIC), labels)
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+@pytest.mark.parametrize("path", BUILT_IN)
 def test_every_allowed_estimator_takes_raw_columns_by_name(path, frame):
     model = _fit(path, frame)
     scored = frame.assign(extra="ignored")[["tail", "extra", "unknown", "carrier", "delay"]]
     np.testing.assert_array_equal(model.predict(scored), model.predict(frame))
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+@pytest.mark.parametrize("path", BUILT_IN)
 def test_unseen_categories_and_empty_columns_at_scoring_do_no_harm(path, frame):
     unseen = pd.DataFrame({"delay": [np.nan], "unknown": [3.0], "carrier": ["ZZ"], "tail": [None]})
     assert np.isfinite(_fit(path, frame).predict(unseen).astype(float)).all()
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+@pytest.mark.parametrize("path", BUILT_IN)
 def test_none_and_nan_mean_the_same_missing_category(path, frame):
     model = _fit(path, frame)
     as_none = frame.assign(carrier=frame["carrier"].astype(object).where(frame["carrier"].notna(), None))
@@ -67,7 +67,7 @@ def test_none_and_nan_mean_the_same_missing_category(path, frame):
         np.testing.assert_array_equal(fitted.predict(frame), model.predict(frame))
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+@pytest.mark.parametrize("path", BUILT_IN)
 def test_the_same_fit_twice_gives_the_same_bytes(path, frame):
     assert pickle.dumps(_fit(path, frame), 5) == pickle.dumps(_fit(path, frame.copy()), 5)
 

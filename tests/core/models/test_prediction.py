@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from factory_assets.contracts.model_line import ESTIMATORS
+from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.core.models.estimators import build_estimator, fit_pipeline
 from factory_assets.core.models.prediction import predict_scores
 
-CLASSIFIERS = [path for path, task in ESTIMATORS.items() if task == "classification"]
+CLASSIFIERS = [path for path, task in BUILT_IN.items() if task == "classification"]
 
 # These raise at the fit when there is one class, and the training says so before.
 REFUSING = ("LogisticRegression", ".GradientBoostingClassifier")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from factory_assets.contracts.model_line import ESTIMATORS
+from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.models.artefacts import pickle_model
 from factory_assets.core.models.prediction import predict_scores
@@ -79,9 +79,9 @@ def test_a_naive_now_and_null_labels_are_refused(build_frame, now):
         split_by_time(gap, "departs_utc", HOLDOUT, None, 100, now)
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+@pytest.mark.parametrize("path", BUILT_IN)
 def test_every_estimator_beats_the_dummy_on_signal(path, build_spec, build_frame, now):
-    task = ESTIMATORS[path]
+    task = BUILT_IN[path]
     frame = build_frame(task=task)
     if "Poisson" in path:
         frame["label"] = np.exp(frame["label"])
