@@ -227,6 +227,13 @@ class ModelLineSpec(_Strict):
         return ""
 
     @property
+    def features_named_by_drift(self) -> dict[str, str]:
+        """The features that `drift` names, by the key that names each; the model's own score and label are none."""
+        ignored = {f"drift.ignore.{place}": name for place, name in enumerate(self.drift.ignore)}
+        judged = {f"drift.features.{name}": name for name in self.drift.features if name not in ("prediction", "label")}
+        return ignored | judged
+
+    @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """The key columns of each level, from the segments to the root of all rows, which has none."""
         return (self.segment_by, *self.parents, ()) if self.segment_by else ((),)

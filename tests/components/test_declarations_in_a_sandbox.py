@@ -76,6 +76,7 @@ def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys
             {"search": {"space": {"c": [1, 2]}}},
             "search.space.c: LogisticRegression has no parameter 'c' to set here: there are C",
         ),
+        ({"drift": {"ignore": ["carier"]}}, "drift.ignore.0: delay has no feature 'carier': did you mean 'carrier'?"),
         ({"features": ["plane_seats", "zzz"]}, "features.1: feat_flight_departure has no column 'zzz': there are "),
     ],
 )

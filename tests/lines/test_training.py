@@ -12,6 +12,7 @@ from factory_assets.lines.training import train_line
 from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.tables.model_versions import MODEL_VERSIONS, PROMOTIONS
 from factory_assets.storage.tables.training_sets import FeatureSetError
+from tests.declared_lines import thing_line
 from tests.lines.conftest import NOW, START, load_served, predict_as_served, write_things
 from tests.recorded import bundle
 
@@ -145,6 +146,22 @@ def test_a_feature_that_does_not_exist_is_named(stores) -> None:
     wrong = replace(stores, spec=stores.spec.model_copy(update={"features": ("y",)}))
     with pytest.raises(FeatureSetError, match=r"features/feat_thing has no column y. It has: id, at, x, kind"):
         train(wrong)
+
+
+@pytest.mark.parametrize(
+    ("drift", "said"),
+    [
+        ({"ignore": ["kind", "knd"]}, r"drift.ignore.1: there is no feature 'knd': did you mean 'kind'\? Correct"),
+        ({"ignore": ["id"]}, "drift.ignore.0: there is no feature 'id'"),
+        (
+            {"features": {"label": {"threshold": 1}, "y": {"threshold": 1}}},
+            "drift.features.y: there is no feature 'y': there are",
+        ),
+    ],
+)
+def test_a_name_in_drift_that_is_no_feature_is_told_with_the_nearest(stores, drift, said) -> None:
+    with pytest.raises(FeatureSetError, match=said):
+        replace(stores, spec=thing_line(drift=drift)).training_sets.build(NOW)
 
 
 def test_a_champion_whose_file_is_gone_is_made_again_by_a_retrain(stores) -> None:

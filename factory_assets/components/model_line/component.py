@@ -55,6 +55,7 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
                 problems.append(Problem(file, 1, key, f"{name!r} is no dbt model in {folder}: {suggest(name, known)}"))
         problems += _name_absent_columns(spec, file, context)
         problems += _name_absent_params(spec, file)
+        problems += _name_absent_features(spec, file, context)
         schedule = spec.retrain.schedule
         if schedule is not None and not is_valid_cron_string(schedule):
             problems.append(Problem(file, 1, "retrain.schedule", f"{schedule!r} is no cron: five fields, as in '0 3 * * 1'"))
@@ -115,6 +116,17 @@ def _name_absent_columns(spec: ModelLineSpec, file: str, context: dg.ComponentLo
             if known is not None and name.lower() not in known:
                 problems.append(Problem(file, 1, key, f"{model} has no column {name!r}: {suggest(name, known)}"))
     return problems
+
+
+def _name_absent_features(spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
+    """Names in `drift` that are no feature; of a feature set without a contract the training set tells."""
+    known = {name.lower() for name in spec.features or find_contract(context, spec.feature_set) or ()}
+    known -= {name.lower() for name in spec.row_key}
+    return [
+        Problem(file, 1, key, f"{spec.name} has no feature {name!r}: {suggest(name, known)}")
+        for key, name in spec.features_named_by_drift.items()
+        if known and name.lower() not in known
+    ]
 
 
 def _name_absent_params(spec: ModelLineSpec, file: str) -> list[Problem]:

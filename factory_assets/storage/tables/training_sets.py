@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.names import suggest
 from factory_assets.core.segments import segment_values
 from factory_assets.storage.delta.lake import Lake, PinnedTable, TableSpec
 from factory_assets.storage.sql import quote_identifier
@@ -70,10 +71,14 @@ class TrainingSets:
 
         Rows are ordered by as-of time and entity, so that equal inputs give equal rows in equal order. When nothing became
         known since the newest training set, that one stands, and nothing is written.
+
+        Raises:
+            FeatureSetError: when a column that the line names is not there, also one that `drift` names.
         """
         # Together: features of one build and labels of another would join what never belonged together.
         feature_set, labels = self.pin_inputs()
         features = self.feature_columns(feature_set)
+        self._check_drift(features)
         unchanged = self._find_unchanged(features, feature_set, labels, now)
         if unchanged is not None:
             return unchanged
@@ -117,6 +122,14 @@ class TrainingSets:
             self.lake.pin(f"{FEATURES_SCHEMA}/{self.spec.feature_set}", int(note[_FEATURE_SET_VERSION])),
             self.lake.pin(f"{MARTS_SCHEMA}/{self.spec.label.model}", int(note[_LABEL_VERSION])),
         )
+
+    def _check_drift(self, features: Sequence[str]) -> None:
+        for key, name in self.spec.features_named_by_drift.items():
+            if name not in features:
+                raise FeatureSetError(
+                    f"model line {self.spec.name!r}: {key}: there is no feature {name!r}: {suggest(name, features)} "
+                    "Correct the name in the line's defs.yaml."
+                )
 
     def _find_unchanged(
         self, features: list[str], feature_set: PinnedTable, labels: PinnedTable, now: datetime
