@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from factory_assets.contracts.impact import ImpactReport, LineImpact, ModelChange, TableDiff
 
 _MOST_COLUMNS = 12
+_MOST_REASONS = 3
 
 
 def render_markdown(report: ImpactReport) -> str:
@@ -17,7 +18,7 @@ def render_markdown(report: ImpactReport) -> str:
         parts.append("### Rows")
         parts.append(_rows(report.diffs))
         parts.append("### Model lines")
-        parts.append(_lines(report.lines))
+        parts.append(_lines(report.lines, report.models))
     if report.notes:
         parts += ["### Notes", "\n".join(f"- {note}" for note in report.notes)]
     return "\n\n".join(parts) + "\n"
@@ -30,7 +31,11 @@ def _model(change: ModelChange) -> list[str]:
         columns = _listed([f"`{name}`" for name in change.columns])
     why = list(change.reasons)
     if not change.rows:
-        why += sorted(set(change.columns.values()))[:3]
+        by_reason: dict[str, list[str]] = {}
+        for column, reason in change.columns.items():
+            by_reason.setdefault(reason, []).append(f"`{column}`")
+        told = sorted(by_reason.items())[:_MOST_REASONS]
+        why += [reason if len(by_reason) == 1 else f"{_listed(names)} {reason}" for reason, names in told]
     return [f"`{change.table}`", change.kind, columns, "; ".join(why)]
 
 
@@ -47,15 +52,23 @@ def _rows(diffs: Sequence[TableDiff]) -> str:
     return _table(names, rows)
 
 
-def _lines(lines: Sequence[LineImpact]) -> str:
+def _lines(lines: Sequence[LineImpact], models: Sequence[ModelChange]) -> str:
     if not lines:
         return "No model line reads an affected column."
+    gone = {
+        (change.table.rpartition(".")[2], column)
+        for change in models
+        for column, reason in change.columns.items()
+        if reason == "removed"
+    }
     rows = []
     for line in lines:
         cost = "never trained" if line.cost is None else f"{line.cost.seconds:,.0f} s ({line.cost.source} {line.cost.runs})"
         reads = ["the rows"] if line.rows else []
         reads += [f"label {_listed(line.label)}"] if line.label else []
         reads += [f"keys {_listed(line.keys)}"] if line.keys and not line.rows else []
+        lost = [f"`{name}`" for name in line.features if (line.feature_set, name) in gone]
+        reads += [f"its champion cannot score without {_listed(lost)}: keep it until the next one"] if lost else []
         features = "all" if line.rows else _listed([f"`{name}`" for name in line.features])
         rows.append([f"`{line.line}`", f"`{line.feature_set}`", features, ", ".join(reads), cost])
     return _table(["line", "feature set", "features", "also", "a retrain took"], rows)
