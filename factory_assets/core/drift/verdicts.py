@@ -170,14 +170,18 @@ def _reason(segments: Sequence[SegmentDrift], features: Sequence[FeatureDrift], 
     if len(judged) < len(segments):
         fleet += f"{len(segments) - len(judged)} are not judged, with fewer than {spec.min_rows:,} rows. "
     drifted = [feature for feature in features if feature.drifted]
+    waiting = ""
+    if worst.exceeded and not drifted:
+        waiting = f" Exceeded in {worst.windows_exceeded} of the {spec.hysteresis.hits} windows that it takes."
+    if len(features) == 1:  # as predictions and labels are, which are no features
+        (column,) = features
+        verdict, p_value = ("drifted", f", {_shown_p(column.p_adjusted)}") if drifted else ("did not drift", "")
+        return f"{fleet}{column.feature} {verdict}{where}, in {rows}: {_shown_effect(column)}{p_value}.{waiting}"
     if drifted:
         named = ", ".join(f"{f.feature} ({_shown_effect(f)}, {_shown_p(f.p_adjusted)})" for f in drifted[:3])
         more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
         return f"{fleet}{len(drifted)} of {len(features)} features drifted{where}, in {rows}: {named}{more}."
     largest = f"; the largest effect is {_shown_effect(features[0])} of {features[0].feature}" if features else ""
-    waiting = ""
-    if worst.exceeded:
-        waiting = f" Exceeded in {worst.windows_exceeded} of the {spec.hysteresis.hits} windows that it takes."
     return f"{fleet}None of {len(features)} features drifted{where}, in {rows}{largest}.{waiting}"
 
 

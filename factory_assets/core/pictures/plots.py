@@ -130,7 +130,9 @@ def plot_drift(report: DriftReport, most: int = 4) -> bytes:
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2, 3])[0]
     axes = left.subplots()
     count = len(report.drifted_features)
-    verdict = f"{count} of {len(worst)} features drifted" if count else f"None of {len(worst)} features drifted"
+    verdict = f"{count or 'None'} of {len(worst)} features drifted"
+    if len(worst) == 1:
+        verdict = f"{worst[0].feature} {'drifted' if count else 'did not drift'}"
     segment = report.segments[0]
     if len(report.segments) > 1:
         verdict = f"{len(report.failing_segments)} of {len(report.segments)} segments drifted"

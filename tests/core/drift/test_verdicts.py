@@ -96,6 +96,12 @@ class TestVerdict:
         assert report.reason.startswith("4 of 5 features drifted, in 600 current against 3,000 reference rows: f4 (psi ")
         assert report.reason.endswith("and 1 more.")
 
+    def test_one_column_alone_is_called_by_its_name_and_no_feature(self):
+        reference = pd.DataFrame({"prediction": np.random.default_rng(0).normal(size=3000)})
+        drifted, same = _judge(reference, reference.head(600) + 2), _judge(reference, reference.head(600))
+        assert drifted.reason.startswith("prediction drifted, in 600 current against 3,000 reference rows: psi ")
+        assert same.reason.startswith("prediction did not drift, in 600 current against 3,000 reference rows: psi ")
+
     def test_shares_add_up_and_have_one_label_each(self):
         feature = _judge(_normal(500, 0), _normal(300, 1)).features[0]
         assert sum(feature.reference_share) == pytest.approx(1)
