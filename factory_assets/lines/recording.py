@@ -4,9 +4,6 @@ The decisions of all segments are one Delta commit, and it comes last: whatever 
 champion; from it on, every segment has its new one. What comes after (aliases in MLflow) is done again by the next cycle.
 """
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +25,7 @@ from factory_assets.lines.fitting import Plan
 from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.packages import estimator_packages
 from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
+from factory_assets.lines.segment_files import write_outcomes, write_searches
 from factory_assets.lines.serving import Bundles, flatten, serving_model
 from factory_assets.lines.setting_aside import SetAside
 from factory_assets.lines.stores import LineStores
@@ -271,7 +269,7 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
     spec, training_set, plan = stores.spec, cycle.training_set, cycle.plan
     root = cycle.results.get(ALL)
     trained = root.trained if root is not None else None
-    segments = {} if not spec.segment_by else {"segments.csv": _segments_csv(cycle)}
+    files = {**(write_outcomes(cycle.decisions) if spec.segment_by else {}), **write_searches(cycle.fitted)}
     reads = dict.fromkeys((*(c for level in spec.levels for c in level), *plan.job.numeric, *plan.job.categorical))
     for model in serving:
         reads |= dict.fromkeys((*model.numeric, *model.categorical))
@@ -298,7 +296,7 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
             "factory.training_set_version": str(training_set.table.version),
             "factory.feature_set_version": str(training_set.feature_set.version),
         },
-        pictures={**cycle.pictures, **segments, **_search_files(cycle)},
+        pictures={**cycle.pictures, **files},
         inputs=[
             (training_set.table, "training"),
             (training_set.feature_set, "features"),
@@ -311,20 +309,6 @@ def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[Serv
         description=describe_line(spec),
         estimator_packages=estimator_packages(spec.estimator),
     )
-
-
-def _search_files(cycle: Cycle) -> dict[str, bytes]:
-    """Every candidate of every segment's search with its values, the winner marked; the model of all rows is a segment."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["segment", "candidate", "params", "metric", "value", "values", "won", "error"])
-    searches = {segment: trained.search for segment, (trained, _) in sorted(cycle.fitted.items()) if trained.search}
-    for segment, search in searches.items():
-        for place, trial in enumerate(search.trials):
-            params, values = json.dumps(dict(trial.params)), json.dumps(trial.values)
-            won = place == search.winner
-            writer.writerow([segment, place, params, search.metric, trial.value, values, won, trial.error])
-    return {"searches.csv": text.getvalue().encode()} if searches else {}
 
 
 def _root_metrics(trained: TrainedModel) -> dict[str, float]:
@@ -346,16 +330,3 @@ def _fleet_metrics(cycle: Cycle) -> dict[str, float]:
         return counts
     values = {f"fleet_{report.metric}": report.value, f"global_{report.metric}": report.global_value}
     return {**counts, **finite(values), "exam_rows": report.rows}
-
-
-def _segments_csv(cycle: Cycle) -> bytes:
-    """One line a segment of this cycle that was trained or failed, to be looked through beside the run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["segment", "outcome", "promoted", "serves", "value", "champion_value", "parent_value", "reason"])
-    for segment, decision in sorted(cycle.decisions.items()):
-        if decision.outcome in ("fitted", "failed"):
-            values = (decision.challenger_value, decision.champion_value, decision.parent_value)
-            shown = ["" if value is None else f"{value:.6g}" for value in values]
-            writer.writerow([segment, decision.outcome, decision.promote, decision.serves, *shown, decision.reason])
-    return text.getvalue().encode()
