@@ -49,11 +49,11 @@ def _plain_errors() -> Iterator[None]:
     """Errors that are meant for the reader are printed as one sentence, and end the command with 1."""
     from factory_assets.demo.flights import DemoDataMissingError
     from factory_assets.demo.run import DemoFailedError
-    from factory_assets.processes import DataFolderInUseError
+    from factory_assets.processes import DataFolderInUseError, PortTakenError
 
     try:
         yield
-    except (DataFolderInUseError, DemoDataMissingError, DemoFailedError) as error:
+    except (DataFolderInUseError, DemoDataMissingError, DemoFailedError, PortTakenError) as error:
         console.print(f"[bold red]error:[/] {error}", markup=True)
         raise typer.Exit(1) from error
 
@@ -88,16 +88,19 @@ def status() -> None:
 
 
 @app.command()
-def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
+def dev(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI, on 127.0.0.1.")] = 3000) -> None:
     """Opens the Dagster UI with its daemon on this installation's data; schedules, sensors and links to reports work."""
     import dagster as dg
 
     from factory_assets.installation import prepare_dagster_home
-    from factory_assets.processes import mark_lost_runs, own_data_folder, start_dagster, stop_dagster
+    from factory_assets.processes import mark_lost_runs, own_data_folder, require_free_port, start_dagster, stop_dagster
     from factory_assets.report_server import serve_reports
 
     settings = FactorySettings()
     with _plain_errors(), own_data_folder(settings):
+        require_free_port(port)
+        # A factory that a service stops takes its daemon with it, as one that a person stops.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         if notice := prepare_dagster_home(settings):
             console.print(notice, markup=False)
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
@@ -118,11 +121,14 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")]
 
 
 @app.command()
-def mlflow(port: Annotated[int, typer.Option(help="Port of the UI, on 127.0.0.1.")] = 5000) -> None:
+def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI, on 127.0.0.1.")] = 5000) -> None:
     """Opens the MLflow UI on this installation's models. It is for reading: the factory writes the store itself."""
+    from factory_assets.processes import require_free_port
     from factory_assets.storage.mlflow.registry import MlflowRegistry
 
     settings = FactorySettings()
+    with _plain_errors():
+        require_free_port(port)
     MlflowRegistry(settings.mlflow_uri, settings.mlflow_artifacts).client()  # makes the store where there is none
     command = [str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port)]
     stores = ["--backend-store-uri", settings.mlflow_uri, "--artifacts-destination", settings.mlflow_artifacts]

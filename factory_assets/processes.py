@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,27 @@ _GROUP_FILE = "processes.pgid"
 
 class DataFolderInUseError(RuntimeError):
     """Another factory process owns the data folder."""
+
+
+class PortTakenError(RuntimeError):
+    """Something else listens where a server was to."""
+
+
+def require_free_port(port: int) -> None:
+    """A web server that cannot listen ends in the midst of a log, with a daemon that goes on beside it or with success.
+
+    Raises:
+        PortTakenError: naming the port.
+    """
+    with socket.socket() as probe:
+        # As servers do: a port that was closed a moment ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PortTakenError(
+                f"port {port} of 127.0.0.1: {error.strerror}. Stop what listens there, or name another with --port"
+            ) from error
 
 
 @contextmanager

@@ -1,0 +1,74 @@
+"""The commands that serve: what they say when they cannot, and what they leave when they are stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from factory_assets.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("command", ["dev", "mlflow"])
+def test_a_port_that_is_taken_is_told_before_anything_starts(
+    command: str, taken_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORY_DATA_DIR", str(tmp_path))
+    result = CliRunner().invoke(app, [command, "--port", str(taken_port)])
+    assert result.exit_code == 1
+    assert f"error: port {taken_port} of 127.0.0.1: Address already in use" in result.stdout
+    assert "name another with --port" in " ".join(result.stdout.split())
+    assert not (tmp_path / "dagster" / "processes.pgid").exists()
+
+
+def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    record = tmp_path / "dagster" / "processes.pgid"
+    environment = {**os.environ, "FACTORY_DATA_DIR": str(tmp_path), "FACTORY_REPORTS_URL": "http://reports.example.com"}
+    command = [str(Path(sys.executable).with_name("factory")), "dev", "--port", str(port)]
+    factory = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not (record.exists() and record.read_text() and _living(int(record.read_text())) > 1):
+            assert factory.poll() is None
+            time.sleep(0.05)
+        group = int(record.read_text())
+        factory.send_signal(signal.SIGTERM)
+        factory.wait(timeout=120)
+        assert _living(group) == 0
+    finally:
+        factory.kill()
+        if record.exists() and _living(int(record.read_text())):
+            os.killpg(int(record.read_text()), signal.SIGKILL)
+
+
+def _living(group: int) -> int:
+    """Processes of a group that are not zombies."""
+    states = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group:
+            states.append(fields[0])
+    return sum(state != "Z" for state in states)
