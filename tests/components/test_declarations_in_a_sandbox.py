@@ -208,3 +208,21 @@ def test_an_own_asset_of_a_taken_name_is_told_before_it_is_deployed(sandbox) -> 
     )
     (problem,) = find_declaration_problems(sandbox.settings)
     assert "nothing can be loaded: Duplicate asset key: AssetKey(['bronze', 'gates'])" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "type: factory_assets.components.ModelLine\natributes: {name: delay}\n",
+            "defs.yaml:2: atributes: unknown key 'atributes': did you mean 'attributes'?",
+        ),
+        (
+            "type: factory_assets.components.ModelLine\n1: {name: delay}\n",
+            "defs.yaml:2: 1: unknown key '1': allowed here are type, attributes",
+        ),
+    ],
+)
+def test_a_misspelt_key_above_the_attributes_is_told_with_its_line(sandbox, text: str, said: str) -> None:
+    sandbox.declare("lines/delay", "ModelLine", DELAY).write_text(text)
+    assert said in problems_of(sandbox.build(), "delay")
