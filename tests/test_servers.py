@@ -54,6 +54,10 @@ def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -
         group = int(record.read_text())
         factory.send_signal(signal.SIGTERM)
         factory.wait(timeout=120)
+        # Killed they are; the system needs a moment to take them away.
+        deadline = time.monotonic() + 60
+        while _living(group) and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert _living(group) == 0
     finally:
         factory.kill()
