@@ -209,7 +209,7 @@ class ProcessFanOut:
 
     @contextmanager
     def started_early(self, *modules: str) -> Iterator["ProcessFanOut"]:
-        """The same fan-out, whose workers import `modules` while its user is still getting the rows."""
+        """The same fan-out, whose workers have `modules` imported while its user still makes its chunks."""
         with _Nursery(*modules) as early:
             yield replace(self, _early=early)
 

@@ -186,9 +186,9 @@ class Fits:
 
 
 @contextmanager
-def start_workers(stores: LineStores, requested: frozenset[str]) -> Iterator[FanOut | None]:
-    """The workers of a cycle that is likely to need them, which load while its rows are read; None for any other."""
-    likely = len(requested) >= _LEAST_TO_FAN_OUT if requested else bool(stores.spec.segment_by)
+def start_workers(stores: LineStores, plan: Plan) -> Iterator[FanOut | None]:
+    """The workers of a cycle of many fits, which load while its tasks are made; None for any other."""
+    likely = len(plan.to_fit) >= _LEAST_TO_FAN_OUT
     fan_out = open_fan_out(stores.spec.executor, stores.workers, stores.ray_address) if likely else None
     if isinstance(fan_out, ProcessFanOut):
         with fan_out.started_early(fit_chunk.__module__) as started:

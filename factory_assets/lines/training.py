@@ -74,12 +74,12 @@ def train_line(stores: LineStores, now: datetime, run_id: str, segments: Iterabl
         return _show(stores, known)
     newest = stores.cycles.newest(stores.spec.name, before.sequence)
     bundles = Bundles(stores.artefacts, newest.artefact_path if newest else "")
-    with start_workers(stores, requested) as fan_out:
-        plan = plan_cycle(stores, training_set, before, requested, bundles)
-        if not plan.to_fit and newest is not None:
-            # The same rows in another version of the table: the next look at it need not read them.
-            stores.cycles.record(_seen_again(newest, inputs, training_set))
-            return _show(stores, newest)
+    plan = plan_cycle(stores, training_set, before, requested, bundles)
+    if not plan.to_fit and newest is not None:
+        # The same rows in another version of the table: the next look at it need not read them.
+        stores.cycles.record(_seen_again(newest, inputs, training_set))
+        return _show(stores, newest)
+    with start_workers(stores, plan) as fan_out:
         cycle = _fit_and_decide(stores, training_set, before, plan, bundles, inputs, newest, requested, fan_out, now, run_id)
     recorded = record_cycle(stores, cycle, bundles)
     outcome = _show(stores, recorded)
