@@ -79,9 +79,9 @@ def stop_leftovers(settings: FactorySettings) -> None:
         group = int(record.read_text())
     except (FileNotFoundError, ValueError):
         return
-    if any(_is_dagster(pid) for pid in _members(group)):
+    if any(_is_dagster(pid) for pid in living_members(group)):
         os.killpg(group, signal.SIGKILL)
-        while any(_is_dagster(pid) for pid in _members(group)):
+        while any(_is_dagster(pid) for pid in living_members(group)):
             time.sleep(0.05)
     record.unlink(missing_ok=True)
 
@@ -138,7 +138,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _members(group: int) -> list[int]:
+def living_members(group: int) -> list[int]:
     """Living processes of a group; zombies do not count."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from factory_assets.cli import app
+from factory_assets.processes import living_members
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +49,7 @@ def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        while not (record.exists() and record.read_text() and _living(int(record.read_text())) > 1):
+        while not (record.exists() and record.read_text() and len(living_members(int(record.read_text()))) > 1):
             assert factory.poll() is None
             time.sleep(0.05)
         group = int(record.read_text())
@@ -56,23 +57,10 @@ def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -
         factory.wait(timeout=120)
         # Killed they are; the system needs a moment to take them away.
         deadline = time.monotonic() + 60
-        while _living(group) and time.monotonic() < deadline:
+        while living_members(group) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert _living(group) == 0
+        assert living_members(group) == []
     finally:
         factory.kill()
-        if record.exists() and _living(int(record.read_text())):
+        if record.exists() and living_members(int(record.read_text())):
             os.killpg(int(record.read_text()), signal.SIGKILL)
-
-
-def _living(group: int) -> int:
-    """Processes of a group that are not zombies."""
-    states = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group:
-            states.append(fields[0])
-    return sum(state != "Z" for state in states)
