@@ -27,7 +27,7 @@ _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature m
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
 _MANY_ROWS = 100_000
-_VALUES = "values"
+_COLUMNS, _VALUES = "columns", "values"
 _SEED = "random_state"
 _CODED = "categorical_features"
 # Set by the factory, from `validation.seed` and from the dtypes of the feature set.
@@ -90,7 +90,7 @@ def build_estimator(
     max_bins = int(arguments.get("max_bins", _HISTOGRAM_BINS))
     # A user's pipeline is taken apart, so that the last step of every model is found, and weighted, in the same way.
     own, last = (model.steps[:-1], model.steps[-1][1]) if isinstance(model, Pipeline) else ([], model)
-    return Pipeline([("columns", _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
+    return Pipeline([(_COLUMNS, _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
 
 
 def find_absent_params(estimator: str, names: Iterable[str]) -> dict[str, str]:
@@ -125,11 +125,11 @@ def fit_pipeline(
         sample_weight: of the fit of the last step.
     """
     rest, values = past_selection(pipeline, rows)
-    if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS:
-        for _, step in pipeline.steps[0][1].steps[2:]:
+    if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS and _COLUMNS in getattr(rest, "named_steps", {}):
+        for step in rest[_COLUMNS]:
             few = _as_few(values) if isinstance(step, SimpleImputer) else values
             values = step.fit(few).transform(values)
-        rest = pipeline[1:]
+        rest = rest[1:]
     # A part shares its steps with the whole.
     name = "model__sample_weight" if isinstance(rest, Pipeline) else "sample_weight"
     rest.fit(values, target, **({} if sample_weight is None else {name: sample_weight}))
@@ -146,7 +146,7 @@ def past_selection(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | 
     first: Sequence[Any] = getattr(steps[0][1], "steps", ()) if steps else ()
     if len(first) < 2 or first[1][0] != _VALUES or first[0][1].kw_args["key"] != list(rows.columns):
         return model, rows
-    rest = [*([("columns", steps[0][1][2:])] if len(first) > 2 else []), *steps[1:]]
+    rest = [*([(_COLUMNS, steps[0][1][2:])] if len(first) > 2 else []), *steps[1:]]
     return Pipeline(rest) if len(rest) > 1 else rest[0][1], rows.to_numpy()
 
 
