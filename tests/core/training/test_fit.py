@@ -1,4 +1,5 @@
 import math
+import pickle
 from dataclasses import replace
 from datetime import timedelta
 
@@ -128,6 +129,16 @@ def test_equal_rows_give_equal_bytes_whatever_their_order_and_dtypes(name, build
 
 def test_the_number_of_threads_is_not_in_the_model(build_spec, split):
     assert fit_and_evaluate(build_spec(), split).model.named_steps["model"]._bin_mapper.n_threads is None
+
+
+def test_trees_without_splits_by_category_share_their_empty_tables(build_spec, split):
+    def tables(**changes):
+        model = fit_and_evaluate(build_spec(params={"max_iter": 5}, **changes), split).model
+        trees = [tree for (tree,) in pickle.loads(pickle_model(model)).named_steps["model"]._predictors]
+        return [table for tree in trees for table in (tree.raw_left_cat_bitsets, tree.binned_left_cat_bitsets)]
+
+    assert len({id(table) for table in tables(features=["delay"])}) == 1
+    assert max(len(table) for table in tables()) > 0
 
 
 def test_seed_params_and_features_of_the_spec_change_the_model(build_spec, split):
