@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -54,10 +53,10 @@ class WorkerStartError(RuntimeError):
 
 
 class _Nursery:
-    """The process that forks workers; should it die, the next worker comes from a new one."""
+    """The process that forks the workers of one job; should it die, the next worker comes from a new one."""
 
-    def __init__(self, *modules: str) -> None:
-        self._modules = modules
+    def __init__(self, job: bytes) -> None:
+        self._job = job
         self._start()
 
     def __enter__(self) -> Self:
@@ -100,7 +99,7 @@ class _Nursery:
             )
         self._line = Connection(ours.detach())
         with contextlib.suppress(ConnectionError):
-            self._line.send((sys.path, self._modules))
+            self._line.send((sys.path, self._job))
 
 
 @dataclass
@@ -117,12 +116,9 @@ class _Worker(Generic[Item]):
     def take(self, attempt: Attempt[Item]) -> None:
         """Sends a chunk."""
         self.attempt, self.finished = attempt, 0
-        self.send(pickle.dumps(attempt.items, 5))
-
-    def send(self, frame: bytes) -> None:
-        """Sends what it waits for; a worker that is already dead is found out when it is listened to."""
+        # A worker that is already dead is found out when it is listened to.
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(frame)
+            self.connection.send_bytes(pickle.dumps(attempt.items, 5))
 
     def stop(self) -> None:
         """Ends the process, whatever it is at."""
@@ -141,7 +137,6 @@ class _Crew(Generic[Item]):
 
     size: int
     nursery: _Nursery
-    job: bytes
     backlog: Backlog[Item]
     workers: list[_Worker[Item]] = field(default_factory=list)
     failed_starts: int = 0
@@ -161,7 +156,6 @@ class _Crew(Generic[Item]):
         while self.backlog.waiting and len(self.workers) < self.size:
             worker = self.nursery.start_worker()
             self.workers.append(worker)
-            worker.send(self.job)
             worker.take(self.backlog.waiting.popleft())
 
     def _listen(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Any]]:
@@ -205,31 +199,23 @@ class ProcessFanOut:
     """Runs on `workers` processes of this machine, each with one thread and a map of the same table."""
 
     workers: int
-    _early: _Nursery | None = None
-
-    @contextmanager
-    def started_early(self, *modules: str) -> Iterator["ProcessFanOut"]:
-        """The same fan-out, whose workers have `modules` imported while its user still makes its chunks."""
-        with _Nursery(*modules) as early:
-            yield replace(self, _early=early)
 
     def map(
         self, function: ChunkFunction[Item, Result], chunks: Sequence[Sequence[Item]], table: pa.Table
     ) -> Iterator[tuple[Item, Result | Lost[Item]]]:
         """See `FanOut.map`."""
-        with (
-            tempfile.TemporaryDirectory(prefix="factory-fan-out-") as folder,
-            nullcontext(self._early) if self._early else _Nursery() as nursery,
-        ):
+        with tempfile.TemporaryDirectory(prefix="factory-fan-out-") as folder:
             path = Path(folder) / "table.arrow"
-            with pa.ipc.new_file(path, table.schema) as writer:
-                writer.write_table(table)
-            crew: _Crew[Item] = _Crew(self.workers, nursery, pickle.dumps((str(path), function), 5), Backlog.of(chunks))
-            try:
-                yield from crew.work()
-            finally:
-                for worker in crew.workers:
-                    worker.stop()
+            # It loads what the function needs while the table is written.
+            with _Nursery(pickle.dumps((str(path), function), 5)) as nursery:
+                with pa.ipc.new_file(path, table.schema) as writer:
+                    writer.write_table(table)
+                crew: _Crew[Item] = _Crew(self.workers, nursery, Backlog.of(chunks))
+                try:
+                    yield from crew.work()
+                finally:
+                    for worker in crew.workers:
+                        worker.stop()
 
 
 def _describe_death(exit_code: int | None) -> str:

@@ -4,8 +4,8 @@ It imports what the function needs and nothing else: no Dagster, no MLflow, no d
 does so once for all workers, and starts no thread.
 """
 
+import contextlib
 import gc
-import importlib
 import os
 import pickle
 import queue
@@ -30,16 +30,17 @@ _LOOK_SECONDS = 0.01
 
 
 def main(descriptor: int) -> None:
-    """Imports what it is told to, forks workers, and is one itself where it was forked."""
+    """Loads the job, and with it the modules that it needs; forks workers, and is one itself where it was forked."""
     starter = Connection(descriptor)
-    sys.path[:], modules = starter.recv()
-    for module in modules:
-        importlib.import_module(module)
+    sys.path[:], job = starter.recv()
+    # What cannot be loaded is said by the first worker.
+    with contextlib.suppress(Exception):
+        pickle.loads(job)  # noqa: S301 (from the process that started this one)
     # Pages that the collector does not write to stay shared.
     gc.freeze()
     line = _fork_workers(starter)
     if line is not None:
-        work(Connection(line))
+        work(Connection(line), job)
 
 
 def _fork_workers(starter: Connection) -> int | None:
@@ -80,12 +81,12 @@ def _end(pid: int, patience: float) -> int:
         time.sleep(_LOOK_SECONDS)
 
 
-def work(connection: Connection) -> None:
-    """Reads the job, then chunk after chunk; answers each of these with its results and a final word."""
+def work(connection: Connection, job: bytes) -> None:
+    """Reads chunk after chunk, and answers each with its results and a final word."""
     frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, frames), daemon=True).start()
     try:
-        table_path, function = pickle.loads(frames.get())  # noqa: S301 (from the process that started this one)
+        table_path, function = pickle.loads(job)  # noqa: S301 (from the process that started this one)
     except Exception as error:  # the starter raises it
         connection.send_bytes(_raised(error))
         return

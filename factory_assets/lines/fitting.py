@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,10 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from factory_assets.compute.backends import available_cores, open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
-from factory_assets.compute.fan_out import FanOut
 from factory_assets.compute.mapped_table import MappedTable
 from factory_assets.compute.metered import MeteredFunction
-from factory_assets.compute.processes import ProcessFanOut
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.contracts.model_versions import LineStanding
 from factory_assets.contracts.segments import ALL
@@ -185,25 +182,12 @@ class Fits:
     cpu_seconds: Mapping[str, float]
 
 
-@contextmanager
-def start_workers(stores: LineStores, plan: Plan) -> Iterator[FanOut | None]:
-    """The workers of a cycle of many fits, which load while its tasks are made; None for any other."""
-    likely = len(plan.to_fit) >= _LEAST_TO_FAN_OUT
-    fan_out = open_fan_out(stores.spec.executor, stores.workers, stores.ray_address) if likely else None
-    if isinstance(fan_out, ProcessFanOut):
-        with fan_out.started_early(fit_chunk.__module__) as started:
-            yield started
-    else:
-        yield fan_out
-
-
 def fit_plan(
     stores: LineStores,
     plan: Plan,
     before: LineStanding,
     bundles: ModelFiles,
     keep: Keep = lambda result: result,
-    fan_out: FanOut | None = None,
 ) -> Fits:
     """Trains what is to be trained, and scores the later rows with the models that reign.
 
@@ -213,7 +197,6 @@ def fit_plan(
         before: what was decided so far.
         bundles: the model files.
         keep: takes every result as it arrives, and gives what is to be held of it until the end.
-        fan_out: of `start_workers`, for many fits; absent, they are started when they are needed.
 
     Raises:
         TrainingDataError: when the model of all rows was to be trained and could not be: without it nothing is served.
@@ -233,7 +216,7 @@ def fit_plan(
             tasks.append(SegmentTask(node, fit, reigning))
         else:
             results[node.segment] = keep(SegmentResult(node.segment, "scored"))
-    found, cpu_seconds = _run(stores, plan, tasks, keep, fan_out)
+    found, cpu_seconds = _run(stores, plan, tasks, keep)
     results.update(found)
     root = results.get(ALL)
     if root is not None and ALL in plan.to_fit and root.outcome != "fitted":
@@ -247,14 +230,12 @@ def fingerprint_inputs(spec: ModelLineSpec, training_set: TrainingSet, requested
 
 
 def _run(
-    stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask], keep: Keep, fan_out: FanOut | None
+    stores: LineStores, plan: Plan, tasks: Sequence[SegmentTask], keep: Keep
 ) -> tuple[dict[str, SegmentResult], dict[str, float]]:
     workers = stores.workers or available_cores()
     chunks = plan_chunks(tasks, lambda task: _ROWS_A_FIT + task.node.length, workers)
-    if len(tasks) < _LEAST_TO_FAN_OUT:
-        fan_out = open_fan_out("serial")
-    elif fan_out is None:
-        fan_out = open_fan_out(plan.job.spec.executor, workers, stores.ray_address)
+    executor = plan.job.spec.executor if len(tasks) >= _LEAST_TO_FAN_OUT else "serial"
+    fan_out = open_fan_out(executor, workers, stores.ray_address)
     found: dict[str, SegmentResult] = {}
     cpu_seconds: dict[str, float] = {}
     # One thread: OpenMP threads that wait for a core which another process holds made a 1 s fit take 20 s.

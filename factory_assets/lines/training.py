@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from factory_assets.compute.fan_out import FanOut
 from factory_assets.contracts.model_versions import LineStanding, ModelVersion
 from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.segment_training import SegmentResult
-from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle, start_workers
+from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.segment_entries import open_entries
@@ -79,8 +78,7 @@ def train_line(stores: LineStores, now: datetime, run_id: str, segments: Iterabl
         # The same rows in another version of the table: the next look at it need not read them.
         stores.cycles.record(_seen_again(newest, inputs, training_set))
         return _show(stores, newest)
-    with start_workers(stores, plan) as fan_out:
-        cycle = _fit_and_decide(stores, training_set, before, plan, bundles, inputs, newest, requested, fan_out, now, run_id)
+    cycle = _fit_and_decide(stores, training_set, before, plan, bundles, inputs, newest, requested, now, run_id)
     recorded = record_cycle(stores, cycle, bundles)
     outcome = _show(stores, recorded)
     return replace(outcome, fitted=True, cycle=recorded, pictures=cycle.pictures, cpu_seconds=cycle.cpu_seconds)
@@ -95,7 +93,6 @@ def _fit_and_decide(
     inputs: str,
     newest: TrainingCycle | None,
     requested: frozenset[str],
-    fan_out: FanOut | None,
     now: datetime,
     run_id: str,
 ) -> Cycle:
@@ -115,7 +112,7 @@ def _fit_and_decide(
             entries.take(kept)
             return kept
 
-        fits = fit_plan(stores, plan, before, bundles, keep, fan_out)
+        fits = fit_plan(stores, plan, before, bundles, keep)
     decisions, report = gate.examine()
     return Cycle(
         key=key,

@@ -1,5 +1,6 @@
 """Functions for workers: they must lie in a module that a worker can import."""
 
+import importlib
 import os
 import signal
 import sys
@@ -43,6 +44,34 @@ def die_once(mark: Path, table: pa.Table, chunk: Sequence[str]) -> Iterator[floa
         with mark.with_name("finished").open("a") as finished:
             finished.write(f"{segment}\n")
         yield from sum_of(table, [segment])
+
+
+def kill_the_nursery(mark: Path, table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+    """As `sum_of`; the first process that comes here kills the one that it was forked from."""
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    yield from sum_of(table, chunk)
+
+
+def die_with_the_nursery(mark: Path, table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+    """As `kill_the_nursery`; the process dies with it."""
+    is_first = not mark.exists()
+    yield from kill_the_nursery(mark, table, chunk[:1])
+    if is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from sum_of(table, chunk[1:])
+
+
+class Unloadable:
+    """A function of a module that a worker does not find."""
+
+    def __call__(self, table: pa.Table, chunk: Sequence[str]) -> Iterator[float]:
+        """Never called."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return importlib.import_module, ("no_such_module",)
 
 
 def fit_but_die_once(mark: Path, job: FitJob, table: pa.Table, chunk: Sequence[SegmentTask]) -> Iterator[SegmentResult]:

@@ -9,7 +9,17 @@ import pytest
 from factory_assets.compute.backends import open_fan_out
 from factory_assets.compute.chunks import Lost, plan_chunks
 from factory_assets.compute.processes import ProcessFanOut, WorkerStartError
-from tests.compute.chunk_work import die_at, die_once, die_without_a_word, refuse, say_process, sum_of
+from tests.compute.chunk_work import (
+    Unloadable,
+    die_at,
+    die_once,
+    die_with_the_nursery,
+    die_without_a_word,
+    kill_the_nursery,
+    refuse,
+    say_process,
+    sum_of,
+)
 from tests.compute.conftest import SEGMENTS
 from tests.compute.small_fleet import hashes_by
 
@@ -44,33 +54,19 @@ def test_a_worker_starts_from_the_package_alone_with_one_thread(table) -> None:
     assert nursery not in {os.getpid(), *(about["pid"] for about in found.values())}
 
 
-def test_what_workers_need_is_imported_early_and_once(table, sums) -> None:
-    with ProcessFanOut(2).started_early("tests.compute.chunk_work") as early:
-        nursery = early._early.process.pid
-        found = dict(early.map(say_process, CHUNKS, table))
-        assert {about["parent"] for about in found.values()} == {nursery}
-        # The next fan-out of the same cycle has its workers from there as well.
-        assert dict(early.map(sum_of, CHUNKS, table)) == sums
-    assert early._early.process.poll() == 0
+def test_a_nursery_that_was_killed_is_replaced(table, sums, tmp_path: Path) -> None:
+    job = functools.partial(die_with_the_nursery, tmp_path / "mark")
+    assert dict(ProcessFanOut(1).map(job, CHUNKS, table)) == sums
 
 
-def test_a_nursery_that_was_killed_is_replaced(table, sums) -> None:
-    with ProcessFanOut(2).started_early() as early:
-        early._early.process.kill()
-        assert dict(early.map(sum_of, CHUNKS, table)) == sums
+def test_workers_whose_nursery_is_killed_work_on(table, sums, tmp_path: Path) -> None:
+    job = functools.partial(kill_the_nursery, tmp_path / "mark")
+    assert dict(ProcessFanOut(2).map(job, CHUNKS, table)) == sums
 
 
-def test_workers_whose_nursery_is_killed_work_on(table, sums) -> None:
-    with ProcessFanOut(2).started_early("tests.compute.chunk_work") as early:
-        results = early.map(sum_of, CHUNKS, table)
-        first = next(results)
-        early._early.process.kill()
-        assert dict([first, *results]) == sums
-
-
-def test_what_cannot_be_imported_early_is_said(table) -> None:
-    with ProcessFanOut(1).started_early("no_such_module") as early, pytest.raises(WorkerStartError, match="exit code 1"):
-        list(early.map(sum_of, CHUNKS, table))
+def test_a_function_that_cannot_be_loaded_is_said(table) -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        list(ProcessFanOut(1).map(Unloadable(), CHUNKS, table))
 
 
 def test_a_killed_worker_loses_only_what_it_had_not_finished(table, sums, tmp_path: Path) -> None:
