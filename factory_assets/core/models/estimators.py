@@ -22,6 +22,7 @@ from sklearn.utils.validation import has_fit_parameter
 from factory_assets.contracts.estimators import Columns, find_estimator
 from factory_assets.contracts.model_line import Task
 from factory_assets.contracts.names import suggest
+from factory_assets.core.models.many_rows import prepare_many
 
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
@@ -116,8 +117,6 @@ def fit_pipeline(
 ) -> Pipeline:
     """Fits a pipeline of `build_estimator`, to the same bytes whatever the way, and of many rows with less memory.
 
-    A median of scikit-learn's imputer sorts all columns together, with four copies of them.
-
     Args:
         pipeline: unfitted.
         rows: what it takes.
@@ -126,10 +125,7 @@ def fit_pipeline(
     """
     rest, values = past_selection(pipeline, rows)
     if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS and _COLUMNS in getattr(rest, "named_steps", {}):
-        for step in rest[_COLUMNS]:
-            few = _as_few(values) if isinstance(step, SimpleImputer) else values
-            values = step.fit(few).transform(values)
-        rest = rest[1:]
+        values, rest = prepare_many([step for _, step in rest[_COLUMNS].steps], values), rest[1:]
     # A part shares its steps with the whole.
     name = "model__sample_weight" if isinstance(rest, Pipeline) else "sample_weight"
     rest.fit(values, target, **({} if sample_weight is None else {name: sample_weight}))
@@ -148,16 +144,6 @@ def past_selection(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | 
         return model, rows
     rest = [*([(_COLUMNS, steps[0][1][2:])] if len(first) > 2 else []), *steps[1:]]
     return Pipeline(rest) if len(rest) > 1 else rest[0][1], rows.to_numpy()
-
-
-def _as_few(values: np.ndarray) -> np.ndarray:
-    """Two rows with the medians of `values`, and a missing value wherever a column has one."""
-    few = np.empty((2, values.shape[1]))
-    for place, column in enumerate(values.T):
-        missing = np.isnan(column)
-        median = np.median(column[~missing]) if not missing.all() else np.nan
-        few[:, place] = median, np.nan if missing.any() else median
-    return few
 
 
 def _import(path: str) -> Any:
