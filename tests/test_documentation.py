@@ -438,8 +438,8 @@ def decide_too_late(folder: Path) -> object:
 
 def train_on_little(folder: Path) -> object:
     moments = pd.to_datetime(["2013-01-01"] * 3, utc=True)
-    frame = pd.DataFrame({"at": moments, "label": [0.0, 1.0, 0.0]})
-    return split_by_time(frame, "at", timedelta(days=14), None, 200, datetime(2013, 2, 1, tzinfo=UTC))
+    rows = pa.Table.from_pandas(pd.DataFrame({"at": moments, "label": [0.0, 1.0, 0.0]}))
+    return split_by_time(rows, "at", timedelta(days=14), None, 200, datetime(2013, 2, 1, tzinfo=UTC))
 
 
 def own_a_folder_twice(folder: Path) -> object:

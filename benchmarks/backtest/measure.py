@@ -120,8 +120,7 @@ def _fit_bare(backtest: Backtest) -> float:
     spent = 0.0
     for _, _, now in backtest.trainings.known:
         since = now - validation.holdout - validation.window if validation.window else None
-        frame = backtest.history.learnable(moments[now], since)[0].to_pandas()
-        split = split_segment(spec, frame, now)
+        split = split_segment(spec, backtest.history.learnable(moments[now], since)[0], now)
         before = time.process_time()
         with threadpool_limits(limits=1):
             fit_and_evaluate(spec, split)

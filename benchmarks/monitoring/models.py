@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.model_line import ModelLineSpec
@@ -17,7 +18,7 @@ from factory_assets.storage.sql import quote_identifier
 
 # The morning on which a day's data has landed, as in the demo.
 LOOK = time(14, 0)
-DAY, KNOWN_AT = "day", "label_known_at"
+DAY, KNOWN_AT, PLACE = "day", "label_known_at", "place"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def train_model(spec: ModelLineSpec, rows: pd.DataFrame, day: int) -> Model:
     validation = spec.validation
     kept = rows[known]
     columns = [c for c in kept.columns if c not in (KNOWN_AT, DAY)]
-    split = cut_by_time(kept[columns], spec.as_of, validation.holdout, validation.window, now, spec.exam_span)
+    table = pa.Table.from_pandas(kept[columns].assign(**{PLACE: kept.index}), preserve_index=False)
+    split = cut_by_time(table, spec.as_of, validation.holdout, validation.window, now, spec.exam_span)
     features = name_features(spec, [c for c in columns if c not in (LABEL, *spec.segment_by)] + [*spec.features])
     with threadpool_limits(limits=1):
         trained = fit_and_evaluate(spec.model_copy(update={"features": tuple(dict.fromkeys(features))}), split, None, False)
@@ -78,8 +80,8 @@ def train_model(spec: ModelLineSpec, rows: pd.DataFrame, day: int) -> Model:
         trained.references,
         trained.profile,
         scores,
-        split.train.index.to_numpy(),
-        split.holdout.index.to_numpy(),
+        split.train[PLACE].to_numpy(),
+        split.holdout[PLACE].to_numpy(),
         trained.numeric,
         trained.categorical,
     )

@@ -1,10 +1,11 @@
 """Which columns are numbers and which are text, and the one form in which both reach a model."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api import types
 
 _NUMERIC_OBJECTS = frozenset({"boolean", "integer", "floating", "mixed-integer-float", "decimal"})
@@ -50,32 +51,44 @@ def feature_kinds(frame: pd.DataFrame, features: Sequence[str]) -> tuple[list[st
     return numeric, [name for name in features if name not in numeric]
 
 
-def prepare_features(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
-    """The frame as a model sees it, the same in training and scoring whatever the dtypes it came with.
+def table_kinds(table: pa.Table, features: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`feature_kinds` of a table: one value tells the type of a column, and of one without any, Arrow's type does.
+
+    Raises:
+        ValueError: as `feature_kinds` does.
+    """
+    present = [name for name in features if name in table.column_names]
+    return feature_kinds(pd.DataFrame({name: table[name].drop_null().slice(0, 1).to_pandas() for name in present}), features)
+
+
+def prepare_features(rows: pd.DataFrame | pa.Table, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
+    """The rows as a model sees them, the same in training and scoring whatever the types they came with.
 
     Numeric columns become float64 with NaN for missing and infinite values, in one C-ordered block (the order of
     memory decides the last bits of a sum, and those decide the bytes of a model); the categorical ones become str.
 
     Args:
-        frame: at least the named columns, any number of rows; not changed.
+        rows: at least the named columns, any number of rows; not changed.
         numeric: names of the numeric columns.
         categorical: names of the categorical columns.
 
     Returns:
-        The numeric, then the categorical columns, with the index of `frame`.
+        The numeric, then the categorical columns, with the index of a frame.
 
     Raises:
         ValueError: for a column that is absent, or holds text where numbers belong.
     """
-    absent = [name for name in (*numeric, *categorical) if name not in frame.columns]
+    names, index = (rows.column_names, None) if isinstance(rows, pa.Table) else (rows.columns, rows.index)
+    absent = [name for name in (*numeric, *categorical) if name not in names]
     if absent:
-        raise ValueError(f"features {absent} are not columns of the frame, which has {list(frame.columns)}")
-    values = np.empty((len(frame), len(numeric)), dtype=np.float64)
+        raise ValueError(f"features {absent} are not columns of the rows, which have {list(names)}")
+    values = np.empty((len(rows), len(numeric)), dtype=np.float64)
     for position, name in enumerate(numeric):
-        values[:, position] = numeric_values(frame[name])
-    prepared = pd.DataFrame(values, columns=_name_columns(tuple(numeric)), index=frame.index)
-    text = {name: frame[name].astype("str") for name in categorical}
-    return pd.concat([prepared, pd.DataFrame(text, index=frame.index)], axis=1) if text else prepared
+        values[:, position] = _as_numbers(rows[name], name)
+    values[~np.isfinite(values)] = np.nan
+    prepared = pd.DataFrame(values, columns=_name_columns(tuple(numeric)), index=index)
+    text = {name: _as_series(rows[name]).astype("str") for name in categorical}
+    return pd.concat([prepared, pd.DataFrame(text, index=prepared.index)], axis=1) if text else prepared
 
 
 @lru_cache(maxsize=128)
@@ -90,14 +103,26 @@ def numeric_values(values: pd.Series) -> np.ndarray:
     Raises:
         ValueError: when it holds text.
     """
-    try:
-        # Most columns are what they should be: to look for other kinds of missing values is most of the work.
-        is_ready = values.dtype == np.float64
-        numbers = np.array(values.to_numpy() if is_ready else values.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {values.name!r} should be numeric and holds something else: {error}") from error
+    numbers = np.array(_as_numbers(values, values.name))
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
+
+
+def _as_numbers(values: pd.Series | pa.ChunkedArray, name: Hashable) -> np.ndarray:
+    # Most columns are what they should be: to look for other kinds of missing values is most of the work.
+    if isinstance(values, pa.ChunkedArray):
+        if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+            numbers: np.ndarray = values.to_numpy()
+            return numbers
+        values = values.to_pandas()
+    try:
+        return values.to_numpy() if values.dtype == np.float64 else values.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {name!r} should be numeric and holds something else: {error}") from error
+
+
+def _as_series(values: pd.Series | pa.ChunkedArray) -> pd.Series:
+    return values.to_pandas() if isinstance(values, pa.ChunkedArray) else values
 
 
 def sample_places(keys: np.ndarray, size: int) -> np.ndarray:

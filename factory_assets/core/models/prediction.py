@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from factory_assets.contracts.model_line import Task
 from factory_assets.core.models.estimators import past_selection
@@ -12,24 +13,24 @@ from factory_assets.core.models.features import prepare_features
 
 
 def predict_scores(
-    model: Any, frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], task: Task
+    model: Any, rows: pd.DataFrame | pa.Table, numeric: Sequence[str], categorical: Sequence[str], task: Task
 ) -> np.ndarray:
     """Scores rows: the probability of the positive class (label 1), or the predicted value.
 
     Args:
         model: a fitted scikit-learn model; a classifier has seen labels 0, 1 or both.
-        frame: the raw feature columns, shape (n, ...), n may be zero.
+        rows: the raw feature columns, shape (n, ...), n may be zero.
         numeric: numeric feature names, as in the fit.
         categorical: categorical feature names, as in the fit.
         task: of the model.
 
     Returns:
-        float64 of shape (n,), in the row order of `frame`.
+        float64 of shape (n,), in the order of `rows`.
 
     Raises:
         ValueError: for an absent or mistyped feature column.
     """
-    return predict_prepared(model, prepare_features(frame, numeric, categorical), task)
+    return predict_prepared(model, prepare_features(rows, numeric, categorical), task)
 
 
 def predict_prepared(model: Any, features: pd.DataFrame, task: Task) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""From a labelled frame to a fitted, evaluated model: the cut in time, the fit, and what drift is measured against."""
+"""From labelled rows to a fitted, evaluated model: the cut in time, the fit, and what drift is measured against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
 from factory_assets.contracts.model_line import ModelLineSpec, Task
@@ -12,8 +14,8 @@ from factory_assets.contracts.reports import Evaluation, FeatureReference, Score
 from factory_assets.core.drift import build_reference, build_score_profile, numeric_references
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.models.estimators import build_baseline, build_estimator, fit_pipeline, takes_sample_weight
-from factory_assets.core.models.features import feature_kinds, prepare_features
-from factory_assets.core.models.prediction import predict_scores
+from factory_assets.core.models.features import prepare_features, table_kinds
+from factory_assets.core.models.prediction import predict_prepared, predict_scores
 from factory_assets.core.training.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
 from factory_assets.core.training.time_split import (
     LABEL,
@@ -34,10 +36,8 @@ __all__ = [
     "TooFewRowsError",
     "TrainedModel",
     "TrainingDataError",
-    "feature_kinds",
     "fill_empty_columns",
     "fit_and_evaluate",
-    "prepare_features",
     "split_by_time",
 ]
 
@@ -87,35 +87,32 @@ def fit_and_evaluate(
         ValueError: for a feature column that is absent or of a type no model takes, for a label that is not 0 or 1 in
             a classification, for parameters that the estimator refuses, and for a sample weight that it does not take.
     """
-    train = _in_order(split.train, spec)
+    train, later, judged, cut_utc = _in_order(split.train, spec), split.later, len(split.holdout), split.cut_utc
     # Where that made a copy, the rows out of order are not needed beside it.
-    split = replace(split, train=pd.DataFrame())
-    numeric, categorical = kinds or feature_kinds(train, name_features(spec, list(train.columns)))
-    moments, holdout_moments = utc_instants(train[spec.as_of]), utc_instants(split.holdout[spec.as_of])
+    del split
+    numeric, categorical = kinds or table_kinds(train, name_features(spec, train.column_names))
+    moments, holdout_moments = utc_instants(train[spec.as_of]), utc_instants(later[spec.as_of])[:judged]
     inputs = prepare_features(train, numeric, categorical)
-    target, labels = _labels(train, spec.task), _labels(split.holdout, spec.task)
-    weights = _weights(spec, train, split)
+    target, labels = _labels(train, spec.task), _labels(later.slice(0, judged), spec.task)
+    weights = _weights(spec, moments, cut_utc)
     # The fit needs the matrix alone, and of many rows it needs the memory for copies of it.
     del train
     references = _references(inputs, target, numeric, categorical, _days(moments))
-
-    def score(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
-        return predict_scores(model, rows, numeric, categorical, spec.task) if len(rows) else np.empty(0)
-
     seed = spec.validation.seed
     rows = _FitRows(fill_empty_columns(inputs, numeric), target, weights, moments)
     searched = _search(spec, rows, numeric, categorical)
     params = {**spec.params, **(searched.params if searched else {})}
     model = _fit(build_estimator(spec.estimator, params, numeric, categorical, seed), rows)
     # One call for both parts: on a few rows a pipeline's own work is nearly all of a prediction.
-    both = score(model, pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout)
-    scores = both[: len(split.holdout)]
+    asked = prepare_features(later, numeric, categorical)
+    both = predict_prepared(model, asked, spec.task)
+    scores = both[:judged]
     # What both dummies of scikit-learn predict, the share of positives or the mean label.
     dummy = evaluate_metrics(spec.task, labels, np.full(len(labels), target.mean()))
     baseline = {}
     if with_baseline:
         linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
-        baseline = evaluate_metrics(spec.task, labels, score(linear, split.holdout))
+        baseline = evaluate_metrics(spec.task, labels, predict_prepared(linear, asked.iloc[:judged], spec.task))
     _make_compact(model)
     score_reference = build_reference(PREDICTION, pd.Series(scores), _days(holdout_moments))
     evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
@@ -128,7 +125,7 @@ def fit_and_evaluate(
         profile=build_score_profile(scores, labels),
         holdout_scores=scores,
         holdout_labels=labels,
-        exam_scores=both[len(split.holdout) :],
+        exam_scores=both[judged:],
         search=searched,
     )
 
@@ -154,10 +151,10 @@ def _fit(model: Pipeline, rows: _FitRows) -> Pipeline:
     return fit_pipeline(model, rows.inputs, rows.target, rows.weights)
 
 
-def _weights(spec: ModelLineSpec, train: pd.DataFrame, split: TimeSplit) -> np.ndarray | None:
+def _weights(spec: ModelLineSpec, moments: np.ndarray, cut_utc: datetime) -> np.ndarray | None:
     if spec.sample_weight is None:
         return None
-    return recency_weights(train[spec.as_of], split.cut_utc, spec.sample_weight.half_life)
+    return recency_weights(pd.Series(moments), cut_utc, spec.sample_weight.half_life)
 
 
 def _search(spec: ModelLineSpec, rows: _FitRows, numeric: Sequence[str], categorical: Sequence[str]) -> SearchReport | None:
@@ -207,18 +204,19 @@ def fill_empty_columns(frame: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFr
     return frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame
 
 
-def _in_order(train: pd.DataFrame, spec: ModelLineSpec) -> pd.DataFrame:
+def _in_order(train: pa.Table, spec: ModelLineSpec) -> pa.Table:
     """By as-of time, then entity; rows whose times already rise need no look at the entities."""
     moments = utc_instants(train[spec.as_of])
     if (moments[1:] > moments[:-1]).all():
         return train
-    return train.sort_values([spec.as_of, *spec.entity], kind="stable")
+    keys = train.select([spec.as_of, *spec.entity]).to_pandas(ignore_metadata=True)
+    return train.take(pa.array(keys.sort_values(list(keys.columns), kind="stable").index))
 
 
-def _labels(frame: pd.DataFrame, task: Task) -> np.ndarray:
-    # A copy, for a view would keep the whole frame.
-    labels = frame[LABEL].to_numpy(dtype=np.float64, copy=True)
-    if task == "classification" and not np.isin(labels, (0.0, 1.0)).all():
+def _labels(rows: pa.Table, task: Task) -> np.ndarray:
+    # A copy, for a view would keep the rows.
+    labels = np.array(rows[LABEL].to_numpy(), dtype=np.float64)
+    if task == "classification" and not ((labels == 0.0) | (labels == 1.0)).all():
         raise ValueError(f"a classification label is 0 or 1, and this one holds {np.unique(labels)[:5].tolist()}")
     return labels
 

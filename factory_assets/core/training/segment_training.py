@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, extra_estimators
@@ -26,7 +25,7 @@ from factory_assets.core.models.artefacts import (
     unpack_payload,
     unpickle_model,
 )
-from factory_assets.core.models.features import feature_kinds
+from factory_assets.core.models.features import table_kinds
 from factory_assets.core.models.prediction import predict_scores
 from factory_assets.core.segments import Node
 from factory_assets.core.training.fit import TrainedModel, fit_and_evaluate, name_features
@@ -107,10 +106,7 @@ def build_job(spec: ModelLineSpec, table: pa.Table, holdout_until_utc: datetime)
     Raises:
         ValueError: for a feature that is absent, or neither a number nor text.
     """
-    features = name_features(spec, table.column_names)
-    # One value tells the type; of a column without any, Arrow's type does.
-    first = {name: table.column(name).drop_null().slice(0, 1).to_pandas() for name in features if name in table.column_names}
-    numeric, categorical = feature_kinds(pd.DataFrame(first), features)
+    numeric, categorical = table_kinds(table, name_features(spec, table.column_names))
     return FitJob(spec, tuple(numeric), tuple(categorical), holdout_until_utc)
 
 
@@ -127,11 +123,9 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
     A segment of a fleet needs `segments.min_rows` training rows, the model of all rows `validation.min_rows` on both
     sides of the cut. With equal rows, spec and library versions the model has equal bytes.
     """
-    frame = _columns_of(job, table, task).slice(task.node.start, task.node.length).to_pandas()
+    rows = _columns_of(job, table, task).slice(task.node.start, task.node.length)
     try:
-        split = split_segment(job.spec, frame, job.holdout_until_utc)
-        # The rows of all segments together are large, and from here on they are in the split.
-        del frame
+        split = split_segment(job.spec, rows, job.holdout_until_utc)
         result = _score_reigning(job, split, task)
     except Exception as error:
         return SegmentResult(task.node.segment, "failed", _describe(error))
@@ -143,9 +137,9 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
         else:
             _check_segment(split, job.spec)
         # Handed over and not lent: once they are a matrix, the rows need not be here as well.
-        rows = [split]
+        handed = [split]
         del split
-        trained = fit_and_evaluate(job.spec, rows.pop(), (job.numeric, job.categorical), with_baseline=task.is_root)
+        trained = fit_and_evaluate(job.spec, handed.pop(), (job.numeric, job.categorical), with_baseline=task.is_root)
         model = pack_model(pickle_model(trained.model))
     except TooFewRowsError as error:
         return replace(result, outcome="too_small", reason=str(error))
@@ -159,17 +153,17 @@ def fit_segment(job: FitJob, table: pa.Table, task: SegmentTask) -> SegmentResul
 
 
 def _columns_of(job: FitJob, table: pa.Table, task: SegmentTask) -> pa.Table:
-    """What the fit and the reigning model read: text that nobody reads is dear to turn into a frame."""
+    """What the fit and the reigning model read: of rows that are not neighbours in time, a copy is made."""
     spec, reigning = job.spec, task.reigning
     read = {*spec.row_key, LABEL, *job.numeric, *job.categorical}
     read |= {*reigning.numeric, *reigning.categorical} if reigning is not None else set()
     return table.select([name for name in table.column_names if name in read])
 
 
-def split_segment(spec: ModelLineSpec, frame: pd.DataFrame, holdout_until_utc: datetime) -> TimeSplit:
+def split_segment(spec: ModelLineSpec, rows: pa.Table, holdout_until_utc: datetime) -> TimeSplit:
     """Cuts rows where the line says."""
     validation = spec.validation
-    return cut_by_time(frame, spec.as_of, validation.holdout, validation.window, holdout_until_utc, spec.exam_span)
+    return cut_by_time(rows, spec.as_of, validation.holdout, validation.window, holdout_until_utc, spec.exam_span)
 
 
 def say_too_small(spec: ModelLineSpec, rows: int) -> str:
@@ -189,15 +183,14 @@ def _score_reigning(job: FitJob, split: TimeSplit, task: SegmentTask) -> Segment
     if reigning is None:
         return result
     result = replace(result, reigning=Evaluation(job.spec.metric, len(split.holdout), {}, {}, {}))
-    if reigning.packed is None or not set(reigning.numeric + reigning.categorical) <= set(split.holdout.columns):
+    if reigning.packed is None or not set(reigning.numeric + reigning.categorical) <= set(split.holdout.column_names):
         return result
     try:
         raw = unpack_payload(reigning.packed, task.node.segment)
         model = unpickle_model(raw, reigning.packed.sha256)
     except (CorruptArtefactError, UntrustedArtefactError) as error:
         return replace(result, reason=_describe(error))
-    rows = pd.concat([split.holdout, split.exam]) if len(split.exam) else split.holdout
-    scores = predict_scores(model, rows, reigning.numeric, reigning.categorical, job.spec.task)
+    scores = predict_scores(model, split.later, reigning.numeric, reigning.categorical, job.spec.task)
     judged = len(split.holdout)
     metrics = evaluate_metrics(job.spec.task, split.holdout[LABEL].to_numpy(), scores[:judged])
     return replace(result, reigning_scores=scores, reigning=Evaluation(job.spec.metric, judged, metrics, {}, {}))

@@ -1,10 +1,12 @@
 """The cut in time: what a fit may see, what the gate judges on, and what nothing is chosen by."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 LABEL = "label"
 NEITHER, TRAIN, HOLDOUT, EXAM = 0, 1, 2, 3
@@ -24,42 +26,49 @@ class SingleClassError(TrainingDataError):
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Rows before the cut, rows after it, and the newest of all, each in the order of the frame they came from.
+    """Rows before the cut, rows after it, and the newest of all, each in the order of the table they came from.
 
     The fit sees `train`, every choice is made on `holdout`, and a fleet as a whole is examined on `exam`.
     """
 
-    train: pd.DataFrame
-    holdout: pd.DataFrame
+    train: pa.Table
+    holdout: pa.Table
+    exam: pa.Table
     cut_utc: datetime
-    exam: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def later(self) -> pa.Table:
+        """The holdout and then the exam: what models are asked for."""
+        return pa.concat_tables([self.holdout, self.exam])
 
 
 def cut_by_time(
-    frame: pd.DataFrame, as_of: str, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
+    rows: pa.Table, as_of: str, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
 ) -> TimeSplit:
     """Parts labelled rows at `now - holdout` as `split_by_time` does, however few there are.
 
     Raises:
         ValueError: for a naive `now`, or null labels or times.
     """
-    moments = frame[as_of]
-    if moments.isna().any() or frame[LABEL].isna().any():
+    if rows[as_of].null_count or pc.any(rows[LABEL].is_null(nan_is_null=True)).as_py():
         raise ValueError(f"every labelled row needs {as_of!r} and {LABEL!r}: drop the rows without one first")
-    parts = mark_parts(moments, holdout, window, now, exam)
-    return TimeSplit(_take(frame, parts, TRAIN), _take(frame, parts, HOLDOUT), now - holdout, _take(frame, parts, EXAM))
+    parts = mark_parts(rows[as_of], holdout, window, now, exam)
+    train, judged, examined = (_take(rows, np.flatnonzero(parts == part)) for part in (TRAIN, HOLDOUT, EXAM))
+    return TimeSplit(train, judged, examined, now - holdout)
 
 
-def _take(frame: pd.DataFrame, parts: np.ndarray, part: int) -> pd.DataFrame:
-    """The rows of one part; in a frame in the order of time they are neighbours, and need not be copied."""
-    places = np.flatnonzero(parts == part)
+def _take(rows: pa.Table, places: np.ndarray) -> pa.Table:
+    """Rows by rising place; in a table in the order of time those of one part are neighbours, and need not be copied."""
     if len(places) and places[-1] - places[0] + 1 == len(places):
-        return frame.iloc[places[0] : places[-1] + 1]
-    return frame.iloc[places]
+        return rows.slice(places[0], len(places))
+    return rows.take(pa.array(places))
 
 
-def utc_instants(moments: pd.Series) -> np.ndarray:
+def utc_instants(moments: pd.Series | pa.ChunkedArray) -> np.ndarray:
     """The moments as numpy's naive UTC times; naive ones are read as UTC."""
+    if isinstance(moments, pa.ChunkedArray):
+        # Arrow's are in UTC, whatever their time zone.
+        return moments.to_numpy() if pa.types.is_timestamp(moments.type) else utc_instants(moments.to_pandas())
     dtype = moments.dtype
     if not isinstance(dtype, pd.DatetimeTZDtype):
         return utc_instants(pd.to_datetime(moments, utc=True))
@@ -68,7 +77,11 @@ def utc_instants(moments: pd.Series) -> np.ndarray:
 
 
 def mark_parts(
-    moments: pd.Series, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
+    moments: pd.Series | pa.ChunkedArray,
+    holdout: timedelta,
+    window: timedelta | None,
+    now: datetime,
+    exam: timedelta,
 ) -> np.ndarray:
     """To which part of time each row belongs: TRAIN, HOLDOUT, EXAM, or NEITHER (the future, and before the window).
 
@@ -133,14 +146,14 @@ def check_classes(split: TimeSplit) -> None:
 
 
 def split_by_time(
-    frame: pd.DataFrame, as_of: str, holdout: timedelta, window: timedelta | None, min_rows: int, now: datetime
+    rows: pa.Table, as_of: str, holdout: timedelta, window: timedelta | None, min_rows: int, now: datetime
 ) -> TimeSplit:
     """Parts labelled rows at `now - holdout`: later rows are the holdout, never seen by the fit.
 
     Rows of the future (`as_of` after `now`) are on neither side, nor are rows older than `window` before the cut.
 
     Args:
-        frame: columns `as_of` (timestamps; naive ones are read as UTC), "label" without nulls, and the features.
+        rows: columns `as_of` (timestamps; naive ones are read as UTC), "label" without nulls, and the features.
         as_of: name of the timestamp column.
         holdout: span of the holdout, back from `now`.
         window: span of the training rows, back from the cut; None takes all.
@@ -152,6 +165,6 @@ def split_by_time(
         SingleClassError: when the training labels are all the same.
         ValueError: for a naive `now`, or null labels or times.
     """
-    split = cut_by_time(frame, as_of, holdout, window, now, timedelta(0))
+    split = cut_by_time(rows, as_of, holdout, window, now, timedelta(0))
     check_rows(split, min_rows)
     return split

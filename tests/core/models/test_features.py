@@ -3,9 +3,10 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from factory_assets.core.models.features import feature_kinds, numeric_values, prepare_features
+from factory_assets.core.models.features import feature_kinds, numeric_values, prepare_features, table_kinds
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,27 @@ def test_infinite_values_become_missing_and_the_input_stays_as_it_was():
 def test_text_in_a_numeric_feature_is_refused_by_name():
     with pytest.raises(ValueError, match="'x' should be numeric"):
         numeric_values(pd.Series(["one"], name="x"))
+
+
+def test_a_table_is_prepared_as_its_frame_is():
+    columns = {
+        "x": pa.array([1.0, None, np.inf], pa.float64()),
+        "n": pa.array([1, None, 3], pa.int32()),
+        "b": pa.array([True, None, False]),
+        "d": pa.array([Decimal("0.5"), None, Decimal(2)]),
+        "t": pa.array(["a", None, ""]),
+        "c": pa.array(["u", "v", None]).dictionary_encode(),
+        "empty": pa.nulls(3, pa.float32()),
+    }
+    table = pa.concat_tables([pa.table(columns).slice(0, 1), pa.table(columns).slice(1)])
+    numeric, categorical = table_kinds(table, list(columns))
+    assert (numeric, categorical) == (["x", "n", "b", "d", "empty"], ["t", "c"])
+    expected = prepare_features(table.to_pandas(), numeric, categorical)
+    pd.testing.assert_frame_equal(prepare_features(table, numeric, categorical), expected)
+    with pytest.raises(ValueError, match=r"\['gone'\].*'x'"):
+        prepare_features(table, ["gone"], [])
+    with pytest.raises(ValueError, match="'t' should be numeric"):
+        prepare_features(table, ["t"], [])
 
 
 def test_the_numeric_block_has_one_memory_order_whatever_came_in():

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from factory_assets.core.models.importance import feature_importance
@@ -12,14 +13,15 @@ def trained(request, build_spec, build_frame, now):
     kind = "Classifier" if request.param == "classification" else "Regressor"
     spec = build_spec(estimator=f"sklearn.ensemble.HistGradientBoosting{kind}", params={"max_iter": 20})
     frame = build_frame(task=request.param)
-    split = split_by_time(frame, "departs_utc", now - frame["departs_utc"].iloc[600], None, 100, now)
-    return request.param, fit_and_evaluate(spec, split), split
+    holdout = now - frame["departs_utc"].iloc[600]
+    split = split_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, None, 100, now)
+    return request.param, fit_and_evaluate(spec, split), split.holdout.to_pandas()
 
 
 def _importance(trained, seed=0, **changes):
-    task, model, split = trained
+    task, model, holdout = trained
     return feature_importance(
-        model.model, split.holdout, model.holdout_labels, model.numeric, model.categorical, task, seed, **changes
+        model.model, holdout, model.holdout_labels, model.numeric, model.categorical, task, seed, **changes
     )
 
 
@@ -38,7 +40,7 @@ def test_the_seed_decides_the_result_and_max_rows_the_sample(trained):
 
 
 def test_no_rows_leave_it_undefined(trained):
-    task, model, split = trained
-    empty = feature_importance(model.model, split.holdout.head(0), np.array([]), model.numeric, model.categorical, task, 0)
+    task, model, holdout = trained
+    empty = feature_importance(model.model, holdout.head(0), np.array([]), model.numeric, model.categorical, task, 0)
     assert len(empty) == 4
     assert all(math.isnan(value) for value in empty.values())

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
@@ -14,7 +15,6 @@ from factory_assets.core.models.artefacts import pickle_model
 from factory_assets.core.models.prediction import predict_scores
 from factory_assets.core.training.fit import (
     SingleClassError,
-    TimeSplit,
     TooFewRowsError,
     fill_empty_columns,
     fit_and_evaluate,
@@ -24,60 +24,69 @@ from factory_assets.core.training.fit import (
 HOLDOUT = timedelta(days=14)
 
 
+def cut(frame, holdout, now, window=None, min_rows=100):
+    return split_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, window, min_rows, now)
+
+
+def change(rows, **columns):
+    return pa.Table.from_pandas(rows.to_pandas().assign(**columns))
+
+
 @pytest.fixture
 def split(build_frame, now):
-    return split_by_time(build_frame(), "departs_utc", HOLDOUT, None, 100, now)
+    return cut(build_frame(), HOLDOUT, now)
 
 
 def test_the_holdout_is_the_newest_span_and_nothing_of_it_is_trained_on(split, now):
     assert split.cut_utc == now - HOLDOUT
-    assert split.train["departs_utc"].max() <= split.cut_utc < split.holdout["departs_utc"].min()
+    trained, judged = (rows["departs_utc"].to_pandas() for rows in (split.train, split.holdout))
+    assert trained.max() <= split.cut_utc < judged.min()
     assert len(split.train) + len(split.holdout) == 1200
 
 
 def test_a_window_leaves_old_rows_out_of_the_fit_only(build_frame, now, split):
-    windowed = split_by_time(build_frame(), "departs_utc", HOLDOUT, timedelta(days=30), 100, now)
-    assert windowed.train["departs_utc"].min() > now - timedelta(days=44)
-    pd.testing.assert_frame_equal(windowed.holdout, split.holdout)
+    windowed = cut(build_frame(), HOLDOUT, now, window=timedelta(days=30))
+    assert windowed.train["departs_utc"].to_pandas().min() > now - timedelta(days=44)
+    assert windowed.holdout == split.holdout
 
 
 def test_rows_of_the_future_are_on_neither_side(build_frame, now):
     earlier = now - timedelta(days=20)
-    split = split_by_time(build_frame(), "departs_utc", HOLDOUT, None, 100, earlier)
-    assert split.holdout["departs_utc"].max() <= earlier
+    split = cut(build_frame(), HOLDOUT, earlier)
+    assert split.holdout["departs_utc"].to_pandas().max() <= earlier
 
 
 def test_naive_times_are_read_as_utc(build_frame, now, split):
     frame = build_frame()
     naive = frame.assign(departs_utc=frame["departs_utc"].dt.tz_localize(None))
-    assert len(split_by_time(naive, "departs_utc", HOLDOUT, None, 100, now).train) == len(split.train)
+    assert len(cut(naive, HOLDOUT, now).train) == len(split.train)
 
 
 @pytest.mark.parametrize(("holdout", "side"), [(timedelta(days=1), "after"), (timedelta(days=99), "before")])
 def test_too_few_rows_on_either_side_say_how_many_and_what_to_change(build_frame, now, holdout, side):
     with pytest.raises(TooFewRowsError, match=rf"\d+ labelled rows {side} the cut .*min_rows is 100: .*holdout"):
-        split_by_time(build_frame(), "departs_utc", holdout, None, 100, now)
+        cut(build_frame(), holdout, now)
 
 
 def test_min_rows_is_the_fewest_allowed(build_frame, now, split):
     fewest = len(split.holdout)
-    split_by_time(build_frame(), "departs_utc", HOLDOUT, None, fewest, now)
+    cut(build_frame(), HOLDOUT, now, min_rows=fewest)
     with pytest.raises(TooFewRowsError):
-        split_by_time(build_frame(), "departs_utc", HOLDOUT, None, fewest + 1, now)
+        cut(build_frame(), HOLDOUT, now, min_rows=fewest + 1)
 
 
 def test_training_rows_with_one_label_are_refused(build_frame, now):
     with pytest.raises(SingleClassError, match="nothing to learn"):
-        split_by_time(build_frame().assign(label=True), "departs_utc", HOLDOUT, None, 100, now)
+        cut(build_frame().assign(label=True), HOLDOUT, now)
 
 
 def test_a_naive_now_and_null_labels_are_refused(build_frame, now):
     frame = build_frame()
     gap = frame.assign(label=frame["label"].astype("float64").where(frame.index > 3))
     with pytest.raises(ValueError, match="timezone-aware"):
-        split_by_time(frame, "departs_utc", HOLDOUT, None, 100, now.replace(tzinfo=None))
+        cut(frame, HOLDOUT, now.replace(tzinfo=None))
     with pytest.raises(ValueError, match="drop the rows"):
-        split_by_time(gap, "departs_utc", HOLDOUT, None, 100, now)
+        cut(gap, HOLDOUT, now)
 
 
 @pytest.mark.parametrize("path", BUILT_IN)
@@ -86,7 +95,7 @@ def test_every_estimator_beats_the_dummy_on_signal(path, build_spec, build_frame
     frame = build_frame(task=task)
     if "Poisson" in path:
         frame["label"] = np.exp(frame["label"])
-    split = split_by_time(frame, "departs_utc", HOLDOUT, None, 100, now)
+    split = cut(frame, HOLDOUT, now)
     params = {"n_estimators": 20} if "Forest" in path or "Trees" in path else {}
     evaluation = fit_and_evaluate(build_spec(estimator=path, params=params), split).evaluation
     metric = evaluation.metric
@@ -101,10 +110,11 @@ def test_the_dummy_is_scikit_learns(build_spec, build_frame, now, task):
     dummy = DummyClassifier(strategy="prior") if task == "classification" else DummyRegressor(strategy="mean")
     kind = "Classifier" if task == "classification" else "Regressor"
     spec = build_spec(estimator=f"sklearn.ensemble.HistGradientBoosting{kind}", params={"max_iter": 2})
-    split = split_by_time(build_frame(task=task), "departs_utc", HOLDOUT, None, 100, now)
-    dummy.fit(split.train[["delay"]], split.train["label"])
-    scores = dummy.predict_proba(split.holdout)[:, 1] if task == "classification" else dummy.predict(split.holdout)
-    expected = evaluate_metrics(task, split.holdout["label"].to_numpy(), scores)
+    split = cut(build_frame(task=task), HOLDOUT, now)
+    train, holdout = split.train.to_pandas(), split.holdout.to_pandas()
+    dummy.fit(train[["delay"]], train["label"])
+    scores = dummy.predict_proba(holdout)[:, 1] if task == "classification" else dummy.predict(holdout)
+    expected = evaluate_metrics(task, holdout["label"].to_numpy(), scores)
     assert fit_and_evaluate(spec, split).evaluation.dummy == pytest.approx(expected, nan_ok=True)
 
 
@@ -113,7 +123,7 @@ def test_the_holdout_scores_are_those_of_the_one_predict_path(build_spec, split)
     trained = fit_and_evaluate(spec, split)
     scores = predict_scores(trained.model, split.holdout, trained.numeric, trained.categorical, spec.task)
     np.testing.assert_array_equal(scores, trained.holdout_scores)
-    assert trained.holdout_labels.tolist() == split.holdout["label"].astype(float).tolist()
+    assert trained.holdout_labels.tolist() == split.holdout["label"].to_pylist()
 
 
 @pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "RandomForestClassifier"])
@@ -121,8 +131,9 @@ def test_equal_rows_give_equal_bytes_whatever_their_order_and_dtypes(name, build
     """A bootstrap draws rows by position, so a forest is the one that minds their order."""
     spec = build_spec(estimator=f"sklearn.ensemble.{name}", params={"max_depth": 4})
     first = fit_and_evaluate(spec, split)
-    other = split.train.sample(frac=1, random_state=1).astype({"delay": "Float64", "carrier": "string"})
-    second = fit_and_evaluate(spec, replace(split, train=other))
+    other = split.train.to_pandas().sample(frac=1, random_state=1)
+    other = other.astype({"delay": "Float64", "carrier": "category", "weekend": "int8"})
+    second = fit_and_evaluate(spec, replace(split, train=pa.Table.from_pandas(other, preserve_index=False)))
     assert pickle_model(first.model) == pickle_model(second.model)
     assert first.references == second.references
 
@@ -166,17 +177,17 @@ def test_features_are_referenced_from_training_rows_and_predictions_from_the_hol
 
 
 def test_an_undefined_holdout_metric_stays_undefined(build_spec, split):
-    one_class = TimeSplit(split.train, split.holdout.assign(label=False), split.cut_utc)
+    one_class = replace(split, holdout=change(split.holdout, label=False))
     assert math.isnan(fit_and_evaluate(build_spec(), one_class).evaluation.scores["roc_auc"])
 
 
 def test_a_classification_label_other_than_0_and_1_is_refused(build_spec, split):
     with pytest.raises(ValueError, match="0 or 1"):
-        fit_and_evaluate(build_spec(), replace(split, train=split.train.assign(label=split.train["label"] * 2)))
+        fit_and_evaluate(build_spec(), replace(split, train=change(split.train, label=2)))
 
 
 def test_a_feature_named_as_the_output_is_refused(build_spec, split):
-    clash = replace(split, train=split.train.assign(prediction=1.0))
+    clash = replace(split, train=change(split.train, prediction=1.0))
     with pytest.raises(ValueError, match="rename"):
         fit_and_evaluate(build_spec(), clash)
 

@@ -32,8 +32,7 @@ def test_a_segment_is_fitted_on_its_own_rows_and_scored_on_the_later_ones(fleet)
     node = nodes["AA"]
     (result,) = run(fleet, SegmentTask(node))
     assert (result.segment, result.outcome) == ("AA", "fitted")
-    frame = table.slice(node.start, node.length).to_pandas()
-    split = split_segment(job.spec, frame, job.holdout_until_utc)
+    split = split_segment(job.spec, table.slice(node.start, node.length), job.holdout_until_utc)
     assert len(result.scores) == len(split.holdout) + len(split.exam)
     assert result.trained.evaluation.rows == len(split.holdout) > len(split.exam) > 0
     model = unpickle_model(unpack_payload(result.model, "AA"), result.model.sha256)

@@ -2,10 +2,12 @@
 
 import pickle
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from factory_assets.contracts.estimators import allow_estimators, extra_estimators, find_estimator, read_extra_estimators
@@ -18,7 +20,7 @@ DEPTHS = {"max_depth": [1, 3], "max_iter": [5, 20]}
 
 @pytest.fixture
 def split(build_frame):
-    return split_by_time(build_frame(), "departs_utc", timedelta(days=14), None, 50, NOW)
+    return split_by_time(pa.Table.from_pandas(build_frame()), "departs_utc", timedelta(days=14), None, 50, NOW)
 
 
 @pytest.fixture
@@ -56,14 +58,17 @@ def test_each_key_of_the_search_changes_the_trials(train) -> None:
 
 def test_the_search_never_sees_the_holdout(build_spec, split) -> None:
     spec = build_spec(search={"space": DEPTHS})
-    turned = split.holdout.assign(**{LABEL: ~split.holdout[LABEL]})
-    other = fit_and_evaluate(spec, type(split)(split.train, turned, split.cut_utc))
+    holdout = split.holdout.to_pandas()
+    turned = pa.Table.from_pandas(holdout.assign(**{LABEL: ~holdout[LABEL]}))
+    other = fit_and_evaluate(spec, replace(split, holdout=turned))
     assert other.search == fit_and_evaluate(spec, split).search
 
 
 def test_a_searched_model_does_not_depend_on_the_order_of_rows(build_spec, split) -> None:
     spec = build_spec(search={"space": DEPTHS})
-    shuffled = type(split)(split.train.sample(frac=1, random_state=3), split.holdout, split.cut_utc)
+    shuffled = replace(
+        split, train=pa.Table.from_pandas(split.train.to_pandas().sample(frac=1, random_state=3), preserve_index=False)
+    )
     one, other = fit_and_evaluate(spec, split), fit_and_evaluate(spec, shuffled)
     assert pickle.dumps(one.model) == pickle.dumps(other.model)
     assert one.search == other.search
@@ -78,18 +83,18 @@ def test_a_misspelt_parameter_of_the_space_is_an_error_and_a_bad_value_a_failed_
 
 
 def test_a_search_on_early_rows_of_one_class_leaves_those_folds_out(build_spec, split) -> None:
-    rows = split.train.sort_values("departs_utc")
+    rows = split.train.to_pandas().sort_values("departs_utc")
     early = rows.assign(**{LABEL: rows[LABEL].where(np.arange(len(rows)) > len(rows) * 0.4, False)})
     spec = build_spec(estimator="sklearn.linear_model.LogisticRegression", search={"space": {"C": [0.01, 10.0]}})
-    report = fit_and_evaluate(spec, type(split)(early, split.holdout, split.cut_utc)).search
+    report = fit_and_evaluate(spec, replace(split, train=pa.Table.from_pandas(early, preserve_index=False))).search
     assert [len(trial.values) for trial in report.trials] == [2, 2, 2]
 
 
 def test_old_rows_weigh_less_by_their_half_life(build_spec, split) -> None:
     """The label turned over half-way: with a short half-life the model believes the newer half."""
-    rows = split.train.sort_values("departs_utc")
+    rows = split.train.to_pandas().sort_values("departs_utc")
     turned = rows.assign(**{LABEL: rows[LABEL] ^ (np.arange(len(rows)) < len(rows) * 0.7)})
-    drifted = type(split)(turned, split.holdout, split.cut_utc)
+    drifted = replace(split, train=pa.Table.from_pandas(turned, preserve_index=False))
     for estimator in ("sklearn.linear_model.LogisticRegression", "sklearn.ensemble.HistGradientBoostingClassifier"):
         values = {}
         for half_life in (None, "1000d", "7d"):
