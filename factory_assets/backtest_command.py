@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from factory_assets.contracts.names import suggest
 from factory_assets.core.backtesting.policies import DEFAULT_POLICIES, POLICIES
 from factory_assets.settings import FactorySettings
 
@@ -102,15 +103,11 @@ def _run(
 
 
 def _find_line(settings: FactorySettings, name: str) -> "tuple[ModelLineSpec, CalendarSpec]":
-    from difflib import get_close_matches
-
     from factory_assets.installation import load_calendar, load_lines
 
     lines = {spec.name: spec for spec in load_lines(settings)}
     if name not in lines:
-        near = get_close_matches(name, lines, n=1)
-        meant = f": did you mean {near[0]}?" if near else "."
-        raise BacktestRefusedError(f"{name!r} is no sound model line{meant} There are {', '.join(lines) or 'none'}.")
+        raise BacktestRefusedError(f"{name!r} is no sound model line: {suggest(name, lines)}")
     calendar = load_calendar(settings)
     if calendar is None:
         raise BacktestRefusedError(

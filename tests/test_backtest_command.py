@@ -68,8 +68,8 @@ def test_another_folder_and_another_reference_can_be_chosen(lake: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["departure_volumes"], "did you mean departure_volume"),
-        ([LINE, "--policy", "wekly"], "did you mean weekly"),
+        (["departure_volumes"], "did you mean 'departure_volume'"),
+        ([LINE, "--policy", "wekly"], "did you mean 'weekly'"),
         ([LINE, "--against", "sometimes"], "'sometimes' is not a policy"),
         ([LINE, "--from", "2014-01-01"], "the history goes from 2013-01-01 to 2013-04-01"),
     ],

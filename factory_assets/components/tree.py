@@ -6,7 +6,6 @@ location down. The only module that touches this half-internal part of Dagster; 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -29,6 +28,7 @@ from dagster.components.core.defs_module import (
 from factory_assets import components
 from factory_assets.components.declared import DeclaredComponent, build_broken_defs, name_shared_names
 from factory_assets.contracts.declarations import Problem
+from factory_assets.contracts.names import suggest
 from factory_assets.contracts.yaml_documents import YamlError, read_documents
 
 _KEYS = tuple(ComponentFileModel.model_fields)
@@ -111,9 +111,7 @@ def _describe(file: Path, root: Path, error: Exception) -> Problem:
         for document in documents:
             for key in document.value if isinstance(document.value, dict) else ():
                 if key not in _KEYS:
-                    close = get_close_matches(key, _KEYS, n=1)
-                    remedy = f"did you mean {close[0]!r}?" if close else f"allowed here are {', '.join(_KEYS)}"
-                    return Problem(shown, document.line_of((key,)), key, f"unknown key {key!r}: {remedy}")
+                    return Problem(shown, document.line_of((key,)), key, f"unknown key {key!r}: {suggest(key, _KEYS)}")
         reason = " ".join(str(error).split()).rstrip(".").removeprefix("Invariant failed. Description: ")
         if "`" + components.__name__.partition(".")[0] in reason or reason.startswith("No components found"):
             reason += f": write one of {', '.join(components.__all__)} after `type: {components.__name__}.`"

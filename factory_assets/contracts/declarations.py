@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from factory_assets.contracts.names import suggest
 from factory_assets.contracts.yaml_documents import YamlDocument, YamlError, read_documents
 
 ATTRIBUTES = "attributes"
@@ -93,7 +93,7 @@ def _problem(document: YamlDocument, file: str, model: type[BaseModel], detail: 
     key = ".".join(str(part) for part in path)
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return Problem(file, line, key, f"unknown key {path[-1]!r}{_suggestion(str(path[-1]), model, path[:-1])}")
+        return Problem(file, line, key, f"unknown key {path[-1]!r}: {suggest(str(path[-1]), _keys_at(model, path[:-1]))}")
     if kind == "missing":
         return Problem(file, line, key, f"the key {path[-1]!r} is missing and has no default: add it")
     if kind in ("tuple_type", "list_type"):
@@ -108,14 +108,6 @@ def _problem(document: YamlDocument, file: str, model: type[BaseModel], detail: 
         known = _keys_at(model, path)
         expected = f"keys of {', '.join(known)}" if known else "keys with values"
     return Problem(file, line, key, f"expected {expected}, but the file says {detail['input']!r}")
-
-
-def _suggestion(key: str, model: type[BaseModel], path: tuple[Any, ...]) -> str:
-    known = _keys_at(model, path)
-    close = get_close_matches(key, known, n=1)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    return f": allowed here are {', '.join(known)}" if known else ""
 
 
 def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 NAME_RULE = "lower-case letters, digits and underscores, starting with a letter, at most 63 characters"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_MOST_LISTED = 8
 _UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -35,16 +36,24 @@ def check_column(name: str) -> str:
     return name
 
 
-def suggest(name: str, known: Collection[str]) -> str:
+def suggest(name: str, known: Collection[str], listed: str = "") -> str:
     """What to write instead of a name that is not known: the nearest one, or which there are.
+
+    Of more than a sentence holds, `listed` says where they stand.
 
     >>> suggest("max_itr", ["max_iter", "tol"])
     "did you mean 'max_iter'?"
     >>> suggest("zzz", ["tol", "max_iter"])
     'there are max_iter, tol'
+    >>> suggest("zzz", [f"check_{place}" for place in range(30)], "`dbt ls` lists them")
+    '`dbt ls` lists them'
     """
     close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if listed and len(known) > _MOST_LISTED:
+        return listed
+    return f"there are {', '.join(sorted(known)) or 'none'}"
 
 
 def parse_duration(value: Any) -> timedelta:

@@ -77,6 +77,10 @@ def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys
             "search.space.c: LogisticRegression has no parameter 'c' to set here: there are C",
         ),
         ({"drift": {"ignore": ["carier"]}}, "drift.ignore.0: delay has no feature 'carier': did you mean 'carrier'?"),
+        (
+            {"blocked_by": ["zzz"]},
+            "blocked_by.0: 'zzz' is no check of your own: the UI lists them on the tab Checks of each",
+        ),
         ({"features": ["plane_seats", "zzz"]}, "features.1: feat_flight_departure has no column 'zzz': there are "),
     ],
 )
@@ -219,7 +223,7 @@ def test_an_own_asset_of_a_taken_name_is_told_before_it_is_deployed(sandbox) -> 
         ),
         (
             "type: factory_assets.components.ModelLine\n1: {name: delay}\n",
-            "defs.yaml:2: 1: unknown key '1': allowed here are type, attributes",
+            "defs.yaml:2: 1: unknown key '1': there are attributes, post_processing, ",
         ),
     ],
 )

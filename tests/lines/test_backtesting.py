@@ -309,7 +309,7 @@ def test_a_lake_without_labels_says_what_to_do(stores) -> None:
 
 
 def test_a_misspelt_policy_is_told_from_its_neighbours(stores) -> None:
-    with pytest.raises(UnknownPolicyError, match="did you mean weekly"):
+    with pytest.raises(UnknownPolicyError, match="did you mean 'weekly'"):
         backtest(stores, "weekley")
 
 

@@ -4,7 +4,6 @@ The only module that walks the component tree for definitions; a test holds it t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -14,8 +13,10 @@ from factory_assets.components.check_verdicts import read_newest_verdicts
 from factory_assets.components.dbt_project import DbtProject
 from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
+from factory_assets.contracts.names import suggest
 
 OwnChecks = Mapping[str, dg.AssetCheckKey]
+_LISTED = "the UI lists them on the tab Checks of each asset, and `dbt ls --resource-type test` those of dbt"
 
 
 def find_own_checks(context: dg.ComponentLoadContext) -> list[dg.AssetCheckKey]:
@@ -51,6 +52,7 @@ def name_problems(spec: ModelLineSpec, file: str, known: Sequence[dg.AssetCheckK
         *((f"retrain.triggers.{place}.check", rule.check) for place, rule in enumerate(spec.retrain.triggers) if rule.check),
         *((f"blocked_by.{place}", name) for place, name in enumerate(spec.blocked_by)),
     ]
+    names = {text for check in known for text in (check.name, _text(check))}
     problems = []
     for key, name in named:
         found = _matches(name, known)
@@ -58,7 +60,7 @@ def name_problems(spec: ModelLineSpec, file: str, known: Sequence[dg.AssetCheckK
             listed = ", ".join(map(_text, found))
             problems.append(Problem(file, 1, key, f"{name!r} is the name of several checks: write one of {listed}"))
         elif not found:
-            problems.append(Problem(file, 1, key, f"{name!r} is no check of your own: {_suggest(name, known)}"))
+            problems.append(Problem(file, 1, key, f"{name!r} is no check of your own: {suggest(name, names, _LISTED)}"))
     return problems
 
 
@@ -86,11 +88,3 @@ def _matches(name: str, known: Sequence[dg.AssetCheckKey]) -> list[dg.AssetCheck
 
 def _text(key: dg.AssetCheckKey) -> str:
     return f"{key.asset_key.to_user_string()}:{key.name}"
-
-
-def _suggest(name: str, known: Sequence[dg.AssetCheckKey]) -> str:
-    names = sorted({text for key in known for text in (key.name, _text(key))})
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"there are {', '.join(sorted(map(_text, known))) or 'none: write a dbt test or an asset check first'}"

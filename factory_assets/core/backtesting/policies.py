@@ -1,10 +1,9 @@
 """Retrain policies by the name they are tried under: the line's own, and those that it is compared with."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from factory_assets.contracts.names import parse_duration
+from factory_assets.contracts.names import parse_duration, suggest
 from factory_assets.contracts.retrain_policy import RetrainSpec
 
 OWN = "own"
@@ -47,9 +46,8 @@ def check_policies(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         plain, at, cooldown = name.partition("@")
         if plain not in POLICIES:
-            near = get_close_matches(plain.lower().replace("-", "_"), POLICIES, n=2)
-            meant = f": did you mean {' or '.join(near)}?" if near else ""
-            raise UnknownPolicyError(f"{name!r} is not a policy{meant} Choose of {', '.join(POLICIES)}.")
+            meant = suggest(plain.lower().replace("-", "_"), POLICIES)
+            raise UnknownPolicyError(f"{name!r} is not a policy: {meant}")
         if at:
             _check_cooldown(plain, cooldown)
     return tuple(dict.fromkeys(names))
