@@ -54,11 +54,12 @@ def show_segments(context: dg.AssetExecutionContext, stores: LineStores, chosen:
     untrained = [row for row in untold if row["outcome"] not in _TRIED]
     untrained.sort(key=lambda row: row["segment"] not in shown)
     told = [row for row in untold if row["outcome"] in _TRIED] + untrained[:_MOST_UNTRAINED]
-    named = {row["segment"] for row in told}
-    looked_at = [row for row in news if row["segment"] in set(chosen) - named and row["outcome"] != "failed"]
+    asked = set(chosen)
+    unnamed = asked - {row["segment"] for row in told}
+    looked_at = [row for row in news if row["segment"] in unnamed and row["outcome"] != "failed"]
     for row in [*told, *looked_at]:
         # Once a cell has been green or red, only a materialization tells that it is no longer.
-        known = row["outcome"] == "fitted" or row["segment"] in shown or row["segment"] in chosen
+        known = row["outcome"] == "fitted" or row["segment"] in shown or row["segment"] in asked
         event = dg.AssetMaterialization if known and row["outcome"] != "failed" else dg.AssetObservation
         context.log_event(
             event(
