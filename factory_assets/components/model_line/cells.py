@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from factory_assets.components.event_batches import batched_events, log_together
 from factory_assets.components.naming import (
     CAUSE_TAG,
     DATA_VERSION_TAG,
@@ -26,7 +27,7 @@ from factory_assets.lines.stores import LineStores
 from factory_assets.storage.tables.promotion_history import PromotionHistory
 
 _MOST_LISTED = 50
-# Most keys of a real fleet are too small for a model, and an event takes 5 ms: the rest is told by the next runs.
+# Most keys of a real fleet are too small for a model, and an event takes 1 ms: the rest is told by the next runs.
 _MOST_UNTRAINED = 500
 _TRIED = ("fitted", "failed")
 _EVENT_TYPES = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
@@ -57,11 +58,12 @@ def show_segments(context: dg.AssetExecutionContext, stores: LineStores, chosen:
     asked = set(chosen)
     unnamed = asked - {row["segment"] for row in told}
     looked_at = [row for row in news if row["segment"] in unnamed and row["outcome"] != "failed"]
+    events: list[dg.AssetMaterialization | dg.AssetObservation] = []
     for row in [*told, *looked_at]:
         # Once a cell has been green or red, only a materialization tells that it is no longer.
         known = row["outcome"] == "fitted" or row["segment"] in shown or row["segment"] in asked
         event = dg.AssetMaterialization if known and row["outcome"] != "failed" else dg.AssetObservation
-        context.log_event(
+        events.append(
             event(
                 segments_key(spec.name),
                 partition=row["segment"],
@@ -69,6 +71,7 @@ def show_segments(context: dg.AssetExecutionContext, stores: LineStores, chosen:
                 tags={DATA_VERSION_TAG: str(row["sequence"])},
             )
         )
+    log_together(context, events)
 
 
 def fail_for(reasons: Mapping[str, str]) -> dg.Failure:
@@ -112,7 +115,7 @@ def _paint_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, reas
     def segments() -> None:
         raise fail_for(reasons)
 
-    with _planned_by_name():
+    with _planned_by_name(), batched_events():
         dg.materialize(
             [segments],
             instance=context.instance,
