@@ -142,32 +142,43 @@ def numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndarr
         numbers: float64 of shape (n, features), NaN for what is missing or infinite.
         days: as of `build_references`.
     """
-    ordered = np.sort(numbers, axis=0)  # missing values last
+    ordered, missing = np.sort(numbers, axis=0), np.isnan(numbers)  # missing values last
     rows = len(ordered)
-    present = (rows - np.isnan(ordered).sum(axis=0)).tolist()
+    absent = missing.sum(axis=0).tolist()
+    present = [rows - count for count in absent]
     distinct = ((ordered[1:] != ordered[:-1]) & (np.arange(1, rows)[:, None] < present)).sum(axis=0) + 1
     columns = [ordered[:count, place] for place, count in enumerate(present)]
     edges = [_edges(column, values) for column, values in zip(columns, distinct.tolist(), strict=True)]
-    counts = [_counts(column, cuts, rows) for column, cuts in zip(columns, edges, strict=True)]
+    counts = _edge_counts(columns, edges)
     effects = np.ones(len(names))
     if days is not None and rows and names:
         # A byte each: of many rows, numbers of eight bytes would be as large as the rows.
         cells = np.empty(numbers.shape, dtype=np.uint8)
-        for place in range(len(names)):
-            cells[:, place] = _coarse_bins(numbers[:, place], edges[place], counts[place])
+        bins = coarse_cells(counts)
+        for place, cuts in enumerate(edges):
+            cells[:, place] = bins[place][np.searchsorted(cuts, numbers[:, place], side="left")]
+        cells[missing] = BINS + 1
+        cells[:, [not count for count in present]] = 0
         effects = design_effects(cells, days)
     return [
         FeatureReference(
             feature=name,
             edges=tuple(cuts.tolist()),
             categories=(),
-            counts=tuple(filled.tolist()),
+            counts=(*filled[: len(cuts)], 0, lacking),
             spread=spread,
-            discrete=len(cuts) - int(filled[0] == 0) == values if len(cuts) else True,
-            design_effect=float(effect),
+            discrete=len(cuts) - (filled[0] == 0) == values if len(cuts) else True,
+            design_effect=effect,
         )
-        for name, cuts, filled, values, spread, effect in zip(
-            names, edges, counts, distinct.tolist(), _spreads(ordered, present), effects, strict=True
+        for name, cuts, filled, lacking, values, spread, effect in zip(
+            names,
+            edges,
+            counts.tolist(),
+            absent,
+            distinct.tolist(),
+            _spreads(ordered, present),
+            effects.tolist(),
+            strict=True,
         )
     ]
 
@@ -209,20 +220,14 @@ def _quantile_places(rows: int) -> np.ndarray:
     return np.unique(np.concatenate([[0], outer, even, rows - 1 - outer]))
 
 
-def _counts(present: np.ndarray, cuts: np.ndarray, rows: int) -> np.ndarray:
-    counts = np.zeros(len(cuts) + 2, dtype=np.int64)
-    counts[:-2] = np.searchsorted(present, cuts, side="right")
-    counts[1:-2] -= counts[:-3].copy()
-    counts[-2] = len(present) - counts[:-2].sum()
-    counts[-1] = rows - len(present)
-    return counts
-
-
-def _coarse_bins(values: np.ndarray, cuts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    if len(cuts) == 0:
-        return np.zeros(len(values), dtype=np.int64)
-    bins = coarse_cells(counts[:-2])[np.searchsorted(cuts, values, side="left")]
-    return np.where(np.isnan(values), BINS + 1, bins)
+def _edge_counts(columns: Sequence[np.ndarray], edges: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of each cell that ends at an edge, shape (features, most edges): zeros after the last, the largest value."""
+    upto = np.empty((len(columns), max(map(len, edges), default=0) or 1), dtype=np.int64)
+    for counts, present, cuts in zip(upto, columns, edges, strict=True):
+        counts[: len(cuts)] = np.searchsorted(present, cuts, side="right")
+        counts[len(cuts) :] = len(present)
+    upto[:, 1:] -= upto[:, :-1].copy()
+    return upto
 
 
 def _text_reference(feature: str, values: np.ndarray, days: np.ndarray | None) -> FeatureReference:
@@ -262,19 +267,25 @@ def design_effects(cells: np.ndarray, days: np.ndarray) -> np.ndarray:
     if span < _FEWEST_DAYS or features == 0:
         return np.ones(features)
     width = int(cells.max()) + 1
-    starts = (days - first) * width
-    counts = np.empty((span, features, width), dtype=np.int64)
-    for place in range(features):
-        counts[:, place] = np.bincount(starts + cells[:, place], minlength=span * width).reshape(span, width)
-    share = counts.sum(axis=0) / rows
-    excess = counts - np.bincount(days - first, minlength=span)[:, None, None] * share
+    totals = np.array([np.bincount(column, minlength=width) for column in cells.T])
+    filled = totals > 0
+    widths = filled.sum(axis=1)
+    # Cells that hold a row, those of one feature beside those of the next: most features fill few.
+    numbers, ends, since = np.cumsum(filled, axis=1) - 1, np.cumsum(widths).tolist(), days - first
+    counts = np.empty((span, ends[-1]), dtype=np.int64)
+    for column, number, own, end in zip(cells.T, numbers, widths.tolist(), ends, strict=True):
+        found = np.bincount(since * own + number[column], minlength=span * own)
+        counts[:, end - own : end] = found.reshape(span, own)
+    share = totals[filled] / rows
+    excess = counts - np.bincount(since, minlength=span)[:, None] * share
     # Summed over all windows of `lags + 1` days, two days share as many windows as their Bartlett weight says.
     lags = min(_MOST_LAGS, span // 4)
-    sums = np.zeros((span + 2 * lags + 1, features, width))
+    sums = np.zeros((span + 2 * lags + 1, len(share)))
     np.cumsum(excess, axis=0, out=sums[lags + 1 : lags + 1 + span])
     sums[lags + 1 + span :] = sums[lags + span]
-    variance = np.square(sums[lags + 1 :] - sums[: -lags - 1]).sum(axis=0) / (lags + 1)
-    filled = share > 0
-    ratios = np.where(filled, variance / np.where(filled, rows * share, 1.0), 0.0).sum(axis=1)
-    factors: np.ndarray = np.maximum(ratios / np.maximum(filled.sum(axis=1) - 1, 1), 1.0)
+    windows = sums[lags + 1 :] - sums[: -lags - 1]
+    variance = np.square(windows, out=windows).sum(axis=0) / (lags + 1)
+    ratios = np.zeros(filled.shape)
+    ratios[filled] = variance / (rows * share)
+    factors: np.ndarray = np.maximum(ratios.sum(axis=1) / np.maximum(widths - 1, 1), 1.0)
     return factors

@@ -114,7 +114,8 @@ def fit_and_evaluate(
         linear = _fit(build_baseline(spec.task, numeric, categorical, seed), rows)
         baseline = evaluate_metrics(spec.task, labels, predict_prepared(linear, asked.iloc[:judged], spec.task))
     _make_compact(model)
-    score_reference = build_reference(PREDICTION, pd.Series(scores), _days(holdout_moments))
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    (score_reference,) = numeric_references([PREDICTION], finite[:, None], _days(holdout_moments))
     evaluation = Evaluation(spec.metric, len(labels), evaluate_metrics(spec.task, labels, scores), dummy, baseline)
     return TrainedModel(
         model=model,
