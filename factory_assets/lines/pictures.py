@@ -17,9 +17,12 @@ def draw_root(spec: ModelLineSpec, plan: Plan, result: SegmentResult | None) -> 
         return {}
     trained = result.trained
     model = unpickle_model(unpack_payload(result.model, result.segment), result.model.sha256)
+    judged = plan.table.filter(pa.array(plan.parts == HOLDOUT)).to_pandas()
+    # To look for them has brought all rows into memory.
+    plan.forget()
     importance = feature_importance(
         model,
-        plan.table.filter(pa.array(plan.parts == HOLDOUT)).to_pandas(),
+        judged,
         trained.holdout_labels,
         trained.numeric,
         trained.categorical,

@@ -22,12 +22,11 @@ from sklearn.utils.validation import has_fit_parameter
 from factory_assets.contracts.estimators import Columns, find_estimator
 from factory_assets.contracts.model_line import Task
 from factory_assets.contracts.names import suggest
-from factory_assets.core.models.many_rows import prepare_many
+from factory_assets.core.models.many_rows import MANY_ROWS, prepare_many
 
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
-_MANY_ROWS = 100_000
 _COLUMNS, _VALUES = "columns", "values"
 _SEED = "random_state"
 _CODED = "categorical_features"
@@ -124,7 +123,7 @@ def fit_pipeline(
         sample_weight: of the fit of the last step.
     """
     rest, values = past_selection(pipeline, rows)
-    if isinstance(values, np.ndarray) and len(values) >= _MANY_ROWS and _COLUMNS in getattr(rest, "named_steps", {}):
+    if isinstance(values, np.ndarray) and len(values) >= MANY_ROWS and _COLUMNS in getattr(rest, "named_steps", {}):
         values, rest = prepare_many([step for _, step in rest[_COLUMNS].steps], values), rest[1:]
     # A part shares its steps with the whole.
     name = "model__sample_weight" if isinstance(rest, Pipeline) else "sample_weight"

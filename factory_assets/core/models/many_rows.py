@@ -11,6 +11,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
+# From so many rows on, copies of them are dearer than the time that it takes to do without.
+MANY_ROWS = 100_000
 _BLOCK_ROWS = 50_000
 
 

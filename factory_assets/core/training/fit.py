@@ -15,6 +15,7 @@ from factory_assets.core.drift import build_reference, build_score_profile, nume
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.models.estimators import build_baseline, build_estimator, fit_pipeline, takes_sample_weight
 from factory_assets.core.models.features import prepare_features, table_kinds
+from factory_assets.core.models.many_rows import MANY_ROWS
 from factory_assets.core.models.prediction import predict_prepared, predict_scores
 from factory_assets.core.training.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
 from factory_assets.core.training.time_split import (
@@ -226,6 +227,10 @@ def _references(
     inputs: pd.DataFrame, target: np.ndarray, numeric: Sequence[str], categorical: Sequence[str], days: np.ndarray
 ) -> tuple[FeatureReference, ...]:
     """What drift is measured against: one of each feature, and one of the label."""
+    if len(target) >= MANY_ROWS:
+        # All columns together are quicker of few rows, and of many three more matrices.
+        of_features = [build_reference(name, inputs[name], days) for name in (*numeric, *categorical)]
+        return (*of_features, build_reference(LABEL, pd.Series(target), days))
     numbers = np.column_stack([_numbers(inputs, numeric), target])
     *of_numbers, of_label = numeric_references([*numeric, LABEL], numbers, days)
     return (*of_numbers, *(build_reference(name, inputs[name], days) for name in categorical), of_label)

@@ -150,5 +150,5 @@ def test_many_rows_are_fitted_to_the_same_bytes(frame, path, rows, monkeypatch):
         return pickle.dumps(fit_pipeline(unfitted, numbers, labels, weights))
 
     together = fit()
-    monkeypatch.setattr(estimators, "_MANY_ROWS", 0)
+    monkeypatch.setattr(estimators, "MANY_ROWS", 0)
     assert fit() == together
