@@ -74,6 +74,7 @@ def demo(
         console.print(f"[dim]{time.monotonic() - started:5.0f} s[/]  {text}")
 
     settings = FactorySettings()
+    _require_usable(settings)
     with _plain_errors():
         play_demo(settings, plan.SMALL if small else plan.FULL, report)
     _print_status(settings)
@@ -97,6 +98,7 @@ def dev(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI
     from factory_assets.report_server import serve_reports
 
     settings = FactorySettings()
+    _require_usable(settings)
     with _plain_errors(), own_data_folder(settings):
         require_free_port(port)
         # A factory that a service stops takes its daemon with it, as one that a person stops.
@@ -141,11 +143,13 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the
 
 @app.command()
 def validate() -> None:
-    """Checks every declaration below factory_assets/defs; ends with 1 when one is wrong."""
+    """Checks the settings and every declaration below factory_assets/defs; ends with 1 when one is wrong."""
     _be_quiet()
     from factory_assets.installation import find_declaration_problems
 
-    problems = find_declaration_problems(FactorySettings())
+    settings = FactorySettings()
+    _require_usable(settings)
+    problems = find_declaration_problems(settings)
     for problem in problems:
         console.print(str(problem), markup=False, soft_wrap=True)
     if problems:
@@ -217,12 +221,34 @@ def drop(
     console.print(f"removed {len(found)} of {name}'s sandboxes", markup=False)
 
 
+def _require_usable(settings: FactorySettings) -> None:
+    """Says what is wrong with the settings before anything starts, and ends the command if it stays wrong by itself."""
+    from factory_assets.environment import find_doubts, find_faults
+
+    for doubt in find_doubts(settings):
+        typer.echo(f"warning: {doubt}", err=True)
+    faults = find_faults(settings)
+    for fault in faults:
+        typer.echo(f"error: {fault}", err=True)
+    if faults:
+        raise typer.Exit(1)
+
+
 _WHERE_TO_LOOK = """
 Look at what it did:
   make dev      the Dagster UI with lineage, runs and checks   http://127.0.0.1:3000
   make mlflow   the MLflow UI with models and metrics          http://127.0.0.1:5000
   make docs     dbt's documentation of tables and columns      http://127.0.0.1:8080
   make status   this table again"""
+
+
+_NO_LINE = """
+There is no sound model line: docs/how-to/add-a-model-line.md shows how to declare one, factory validate what is wrong."""
+
+_NOTHING_RAN = """
+Nothing has run yet:
+  make demo     plays half a year of real flights through the whole loop
+  make dev      takes in what lies in {landing}, and trains what has no model: docs/how-to/run-on-your-own-data.md"""
 
 
 def _print_status(settings: FactorySettings) -> None:
@@ -234,7 +260,8 @@ def _print_status(settings: FactorySettings) -> None:
     lines = Table(title="Model lines", title_justify="left")
     for column in ("line", "segments", "champion", "metric", "baseline", "predictions", "checks ok / failed", "retrains"):
         lines.add_column(column, justify="left" if column == "line" else "right")
-    for row in summarise(lake, [line.name for line in load_lines(settings)]):
+    summaries = summarise(lake, [line.name for line in load_lines(settings)])
+    for row in summaries:
         lines.add_row(
             row.line,
             str(row.segments),
@@ -252,6 +279,10 @@ def _print_status(settings: FactorySettings) -> None:
         retrains.add_row(retrain.day, retrain.line, " + ".join(retrain.causes), retrain.outcome)
     console.print(lines)
     console.print(retrains)
+    if not summaries:
+        console.print(_NO_LINE)
+    elif not any(row.segments or row.checks_passed or row.checks_failed or row.retrains for row in summaries):
+        console.print(_NOTHING_RAN.format(landing=settings.landing), soft_wrap=True)
 
 
 def _be_quiet() -> None:

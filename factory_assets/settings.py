@@ -9,13 +9,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
 from factory_assets.storage.delta.object_stores import parse_place
 
+_MLFLOW_STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "file")
+
 
 class FactorySettings(BaseSettings):
     """The settings of one installation."""
 
-    model_config = SettingsConfigDict(env_prefix="FACTORY_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FACTORY_", extra="ignore", hide_input_in_errors=True)
 
-    project_dir: Path = Path(__file__).resolve().parents[1]
+    # Of an installation without a repository the default is no project, and only some of its parts need one.
+    project_dir: Path = Field(default=Path(__file__).resolve().parents[1], validate_default=False)
     data_dir: Path | None = None
     lake_uri: str | None = None
     mlflow_tracking_uri: str | None = None
@@ -30,12 +33,37 @@ class FactorySettings(BaseSettings):
     reports_url: str = "http://127.0.0.1:3001"
     price_per_cpu_hour: float = Field(default=0.05, ge=0)
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "project_dir")
     @classmethod
     def _path_is_absolute(cls, value: Path | None) -> Path | None:
         """The factory, its workers and plain dbt start in different folders, and must mean the same place."""
         if value is not None and not value.is_absolute():
             raise ValueError(f"{str(value)!r} is not an absolute path of a local folder")
+        return value
+
+    @field_validator("project_dir")
+    @classmethod
+    def _project_is_there(cls, value: Path) -> Path:
+        if not (value / "pyproject.toml").is_file():
+            raise ValueError(
+                f"{str(value)!r} has no pyproject.toml: give the folder in which dbt_project and workspace.yaml lie"
+            )
+        return value
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _store_is_known(cls, value: str | None) -> str | None:
+        """The address may hold a password, so it is not told."""
+        if not value:
+            return value
+        scheme, _, rest = value.partition("://")
+        if not rest or scheme.partition("+")[0] not in _MLFLOW_STORES:
+            listed = ", ".join(f"{name}://" for name in _MLFLOW_STORES)
+            raise ValueError(f"is no address of an MLflow store: begin it with one of {listed}")
+        if scheme == "sqlite" and not rest.startswith("//"):
+            raise ValueError(
+                "names a file of the folder that one stands in: give its absolute path, as sqlite:////data/mlflow.db"
+            )
         return value
 
     @field_validator("extra_estimators", mode="before")

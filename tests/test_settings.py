@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from factory_assets.cli import app
+from factory_assets.environment import find_doubts
 from factory_assets.settings import FactorySettings
 
 
@@ -67,3 +69,74 @@ def test_a_wrong_setting_is_told_in_one_sentence_that_names_it(name: str, value:
     assert result.stderr.startswith(f"error: {name}: ")
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "FACTORY_MLFLOW_TRACKING_URI",
+            "notauri://ada:secret@host",
+            "is no address of an MLflow store: begin it with",
+        ),
+        ("FACTORY_MLFLOW_TRACKING_URI", "sqlite:///secret.db", "give its absolute path, as sqlite:////data/mlflow.db"),
+        ("FACTORY_PROJECT_DIR", "/nowhere", "'/nowhere' has no pyproject.toml: give the folder in which dbt_project"),
+        ("FACTORY_PROJECT_DIR", "here", "is not an absolute path"),
+        ("FACTORY_ALERT_TARGETS", "json://127.0.0.1/a secret://token", "target 2 of FACTORY_ALERT_TARGETS is no address"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "dev", "demo"])
+def test_a_setting_that_cannot_work_is_told_before_anything_starts_and_no_secret_with_it(
+    command: str, name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, [command])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {name}: ")
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "secret" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_traceback_shows_what_stands_in_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_MLFLOW_TRACKING_URI", "notauri://ada:secret@host")
+    with pytest.raises(ValidationError) as raised:
+        FactorySettings()
+    assert "secret" not in str(raised.value)
+
+
+def test_variables_that_nothing_reads_are_told_with_the_nearest_that_is_read(tmp_path: Path) -> None:
+    macros = tmp_path / "dbt_project" / "macros"
+    macros.mkdir(parents=True)
+    (macros / "region.sql").write_text("{{ env_var('FACTORY_REGION') }}")
+    (tmp_path / "pyproject.toml").touch()
+    settings = FactorySettings(project_dir=tmp_path)
+    read = {"FACTORY_WORKERS": "4", "FACTORY_REGION": "x", "DAGSTER_HOME": "/x"}
+    assert find_doubts(settings, read) == []
+    (told,) = find_doubts(settings, {**read, "FACTORY_WORKER": "4"})
+    assert told.startswith(
+        "FACTORY_WORKER: nothing reads this variable: did you mean 'FACTORY_WORKERS'? docs/how-to/settings.md"
+    )
+
+
+def test_what_the_shipped_dbt_profile_reads_is_no_typo() -> None:
+    assert find_doubts(FactorySettings(), {"FACTORY_SANDBOX": "ada", "FACTORY_DUCKDB_MEMORY": "1GB"}) == []
+
+
+def test_an_mlflow_server_that_does_not_answer_is_told_without_the_password(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        settings = FactorySettings(mlflow_tracking_uri=f"http://ada:secret@127.0.0.1:{port}/")
+        (told,) = find_doubts(settings, {})
+    assert told.startswith(f"FACTORY_MLFLOW_TRACKING_URI: 127.0.0.1:{port} does not answer (")
+    assert "secret" not in told
+
+
+def test_an_empty_lake_says_what_to_run_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_DATA_DIR", str(tmp_path))
+    printed = CliRunner().invoke(app, ["status"]).stdout
+    assert "Nothing has run yet:\n  make demo " in printed
+    assert f"takes in what lies in {tmp_path}/landing" in printed
