@@ -17,6 +17,7 @@ from factory_assets.contracts.declarations import Problem
 from factory_assets.contracts.model_line import ModelLineSpec
 from factory_assets.core.transformations.lineage import contracted_columns, upstream_sources
 from factory_assets.settings import FactorySettings
+from factory_assets.storage.dbt.meanings import TableMeaning, read_table_meanings
 from factory_assets.storage.dbt.runs import DbtParseError, DbtRuns
 from factory_assets.storage.dbt.time_travel import Pin, TimeTravelError, declared_pins
 
@@ -34,6 +35,7 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
 
     spec_model = DbtProjectSpec
     _manifest: Mapping[str, Any] | None = None
+    _meanings: Mapping[str, TableMeaning] | None = None
 
     @classmethod
     def find_problems(cls, spec: DbtProjectSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
@@ -52,6 +54,20 @@ class DbtProject(DeclaredComponent[DbtProjectSpec]):
         if self._manifest is None:
             self._manifest = build_runs(root / self.spec.path).read_manifest()
         return self._manifest
+
+    def columns(self, root: Path, model: str) -> frozenset[str] | None:
+        """Columns of a model, in lower case, by its enforced contract, else by its SQL; None if that does not name all."""
+        manifest = self.manifest(root)
+        contract = contracted_columns(manifest, model)
+        if contract is not None:
+            return contract
+        if self._meanings is None:
+            self._meanings = read_table_meanings(build_runs(root / self.spec.path), manifest)
+        for node in manifest["nodes"].values():
+            if node["resource_type"] == "model" and node["name"] == model:
+                meaning = self._meanings.get(f"{node['schema']}.{node['alias']}".lower())
+                return None if meaning is None or meaning.is_open else frozenset(meaning.values_from)
+        return None
 
     def test_keys(self, root: Path) -> list[dg.AssetCheckKey]:
         """The asset checks that the project's tests are."""
@@ -78,10 +94,10 @@ def find_sources(context: dg.ComponentLoadContext, models: Sequence[str]) -> tup
     return tuple(sorted({name for manifest in manifests for name in upstream_sources(manifest, models)}))
 
 
-def find_contract(context: dg.ComponentLoadContext, model: str) -> frozenset[str] | None:
-    """The columns that a model of the declared dbt projects may have, by its enforced contract; None without one."""
+def find_columns(context: dg.ComponentLoadContext, model: str) -> frozenset[str] | None:
+    """The columns that a model of the declared dbt projects may have; None where only a run can tell."""
     for project in context.component_tree.get_all_components(of_type=DbtProject):
-        columns = None if project.problems else contracted_columns(project.manifest(context.project_root), model)
+        columns = None if project.problems else project.columns(context.project_root, model)
         if columns is not None:
             return columns
     return None

@@ -74,3 +74,23 @@ def test_a_model_that_asks_the_lake_while_it_compiles_has_a_code_version_by_its_
     asking.write_text(asking.read_text().replace("1 as one", "2 as one"))
     assert meanings_of(runs)["marts.asking"].fingerprint != first.fingerprint
     asking.unlink()
+
+
+def test_all_columns_of_a_model_are_known_unless_it_asks_a_table_for_them(runs: DbtRuns) -> None:
+    texts = {
+        "named": "select flight_id, arrived_late as Late from {{ ref('fct_flight') }}",
+        "passed_on": "select * from {{ ref('named') }}",
+        "starred": "select *, 1 as one from {{ source('bronze', 'planes') }}",
+        "asking": "select 1 as one {% for c in adapter.get_columns_in_relation(ref('named')) %}, {{ c.name }}{% endfor %}",
+    }
+    for name, text in texts.items():
+        (runs.project / "models" / "marts" / f"{name}.sql").write_text(text)
+    found = {name: meanings_of(runs)[f"marts.{name}"] for name in texts}
+    assert {name: meaning.is_open for name, meaning in found.items()} == {
+        "named": False,
+        "passed_on": False,
+        "starred": True,
+        "asking": True,
+    }
+    assert list(found["passed_on"].values_from) == ["flight_id", "late"]
+    assert {name: meanings_of(runs)[f"marts.{name}"] for name in texts} == found, "kept as found"

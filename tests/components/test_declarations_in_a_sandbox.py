@@ -67,6 +67,10 @@ def test_two_lines_of_different_task_and_entity_stand_side_by_side(sandbox, keys
         ({"validation": {"min_rows": "many"}}, "validation.min_rows"),
         ({"segment_by": ["carier"]}, "segment_by.0: feat_flight_departure has no column 'carier': did you mean 'carrier'?"),
         ({"entity": ["flight"]}, "entity.0: feat_flight_departure has no column 'flight'"),
+        (
+            {"label": {**DELAY["label"], "column": "arrived_lat"}},
+            "label.column: fct_flight has no column 'arrived_lat': did you mean 'arrived_late'?",
+        ),
         ({"as_of": "departs"}, "as_of: feat_flight_departure has no column 'departs'"),
         (
             {"params": {"max_itr": 5}},

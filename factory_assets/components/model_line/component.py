@@ -7,7 +7,7 @@ from dagster._utils.schedules import is_valid_cron_string
 
 from factory_assets.components.budget import find_budget
 from factory_assets.components.calendar import find_calendar
-from factory_assets.components.dbt_project import DbtProject, find_contract, find_sources
+from factory_assets.components.dbt_project import DbtProject, find_columns, find_sources
 from factory_assets.components.declared import DeclaredComponent
 from factory_assets.components.model_line.checks import build_checks
 from factory_assets.components.model_line.fleet import build_failed_segments_check
@@ -101,17 +101,21 @@ class ModelLine(DeclaredComponent[ModelLineSpec]):
 
 
 def _name_absent_columns(spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
-    """Columns that the contract of the feature set, or of the label's mart, leaves out; without a contract a run tells."""
+    """Columns that the feature set, or the label's mart, does not have; where its SQL does not name all, a run tells."""
     named: dict[str, list[tuple[str, str]]] = {
         spec.feature_set: [
             *((f"{key}.{place}", name) for key in _COLUMN_KEYS for place, name in enumerate(getattr(spec, key))),
             ("as_of", spec.as_of),
         ],
-        spec.label.model: [("label.column", spec.label.column), ("label.known_at", spec.label.known_at)],
+        spec.label.model: [
+            *((f"entity.{place}", name) for place, name in enumerate(spec.entity)),
+            ("label.column", spec.label.column),
+            ("label.known_at", spec.label.known_at),
+        ],
     }
     problems = []
     for model, columns in named.items():
-        known = find_contract(context, model)
+        known = find_columns(context, model)
         for key, name in columns:
             if known is not None and name.lower() not in known:
                 problems.append(Problem(file, 1, key, f"{model} has no column {name!r}: {suggest(name, known)}"))
@@ -119,8 +123,8 @@ def _name_absent_columns(spec: ModelLineSpec, file: str, context: dg.ComponentLo
 
 
 def _name_absent_features(spec: ModelLineSpec, file: str, context: dg.ComponentLoadContext) -> list[Problem]:
-    """Names in `drift` that are no feature; of a feature set without a contract the training set tells."""
-    known = {name.lower() for name in spec.features or find_contract(context, spec.feature_set) or ()}
+    """Names in `drift` that are no feature; of a feature set whose columns are not known the training set tells."""
+    known = {name.lower() for name in spec.features or find_columns(context, spec.feature_set) or ()}
     known -= {name.lower() for name in spec.row_key}
     return [
         Problem(file, 1, key, f"{spec.name} has no feature {name!r}: {suggest(name, known)}")

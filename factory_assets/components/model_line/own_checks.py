@@ -60,7 +60,8 @@ def name_problems(spec: ModelLineSpec, file: str, known: Sequence[dg.AssetCheckK
             listed = ", ".join(map(_text, found))
             problems.append(Problem(file, 1, key, f"{name!r} is the name of several checks: write one of {listed}"))
         elif not found:
-            problems.append(Problem(file, 1, key, f"{name!r} is no check of your own: {suggest(name, names, _LISTED)}"))
+            meant = suggest(name, names, _LISTED) if names else "there are none: write a dbt test or an asset check first"
+            problems.append(Problem(file, 1, key, f"{name!r} is no check of your own: {meant}"))
     return problems
 
 

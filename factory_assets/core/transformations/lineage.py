@@ -69,6 +69,28 @@ def contracted_columns(manifest: Mapping[str, Any], model: str) -> frozenset[str
     return None
 
 
+def asks_for_columns(manifest: Mapping[str, Any], key: str) -> bool:
+    """Whether a model, or a macro that it calls, asks the database which columns a table has.
+
+    >>> manifest = {
+    ...     "nodes": {"model.p.wide": {"raw_code": "select {{ all() }}", "depends_on": {"macros": ["macro.p.all"]}}},
+    ...     "macros": {"macro.p.all": {"macro_sql": "{% set c = adapter.get_columns_in_relation(this) %}"}},
+    ... }
+    >>> asks_for_columns(manifest, "model.p.wide")
+    True
+    """
+    waiting = [manifest["nodes"][key]]
+    seen: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        if "columns_in_relation" in str(node.get("raw_code") or node.get("macro_sql")):
+            return True
+        called = set(node.get("depends_on", {}).get("macros", ())) & set(manifest.get("macros", ())) - seen
+        seen |= called
+        waiting += [manifest["macros"][name] for name in called]
+    return False
+
+
 def _upstream(manifest: Mapping[str, Any], start: Iterable[str]) -> set[str]:
     """Everything that `start` is built from, and itself."""
     waiting = list(start)
