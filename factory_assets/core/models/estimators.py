@@ -27,7 +27,7 @@ from factory_assets.core.models.many_rows import MANY_ROWS, prepare_many
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
 _ONE_HOT_MIN_ROWS = 10
-_COLUMNS, _VALUES = "columns", "values"
+_VALUES = "values"
 _SEED = "random_state"
 _CODED = "categorical_features"
 # Set by the factory, from `validation.seed` and from the dtypes of the feature set.
@@ -90,7 +90,7 @@ def build_estimator(
     max_bins = int(arguments.get("max_bins", _HISTOGRAM_BINS))
     # A user's pipeline is taken apart, so that the last step of every model is found, and weighted, in the same way.
     own, last = (model.steps[:-1], model.steps[-1][1]) if isinstance(model, Pipeline) else ([], model)
-    return Pipeline([(_COLUMNS, _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
+    return Pipeline([("columns", _columns(allowed.columns, numeric, categorical, max_bins)), *own, ("model", last)])
 
 
 def find_absent_params(estimator: str, names: Iterable[str]) -> dict[str, str]:
@@ -122,27 +122,46 @@ def fit_pipeline(
         target: one value a row.
         sample_weight: of the fit of the last step.
     """
-    rest, values = past_selection(pipeline, rows)
-    if isinstance(values, np.ndarray) and len(values) >= MANY_ROWS and _COLUMNS in getattr(rest, "named_steps", {}):
-        values, rest = prepare_many([step for _, step in rest[_COLUMNS].steps], values), rest[1:]
+    steps = _steps_on_matrix(pipeline, rows)
+    values: Any
+    rest, values = (pipeline, rows) if steps is None else (_past_columns(pipeline), rows.to_numpy())
+    if steps and len(values) >= MANY_ROWS:
+        values = prepare_many(steps, values)
+    else:
+        for step in steps or ():
+            values = step.fit(values).transform(values)
     # A part shares its steps with the whole.
     name = "model__sample_weight" if isinstance(rest, Pipeline) else "sample_weight"
     rest.fit(values, target, **({} if sample_weight is None else {name: sample_weight}))
     return pipeline
 
 
-def past_selection(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | np.ndarray]:
-    """What is left of a pipeline of `build_estimator`, and the rows as a matrix, where they are the very columns it selects.
+def past_columns(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | np.ndarray]:
+    """What is left of a fitted pipeline of `build_estimator`, and what it takes, where rows are the very columns it selects.
 
-    To select them again costs as much as a small model's prediction, and so do scikit-learn's checks of a frame. Any other
-    model and its rows are given back.
+    To select them again costs as much as a small model's prediction, and so do scikit-learn's checks of a frame and a
+    pipeline's of its steps. Any other model and its rows are given back.
     """
+    steps = _steps_on_matrix(model, rows)
+    if steps is None:
+        return model, rows
+    values = rows.to_numpy()
+    for step in steps:
+        values = step.transform(values)
+    return _past_columns(model), values
+
+
+def _steps_on_matrix(model: Any, rows: pd.DataFrame) -> list[Any] | None:
+    """What a pipeline of `build_estimator` does with the numbers that it selects; None unless they are all of the rows."""
     steps: Sequence[Any] = getattr(model, "steps", ())
     first: Sequence[Any] = getattr(steps[0][1], "steps", ()) if steps else ()
     if len(first) < 2 or first[1][0] != _VALUES or first[0][1].kw_args["key"] != list(rows.columns):
-        return model, rows
-    rest = [*([(_COLUMNS, steps[0][1][2:])] if len(first) > 2 else []), *steps[1:]]
-    return Pipeline(rest) if len(rest) > 1 else rest[0][1], rows.to_numpy()
+        return None
+    return [step for _, step in first[2:]]
+
+
+def _past_columns(pipeline: Pipeline) -> Any:
+    return pipeline[1:] if len(pipeline.steps) > 2 else pipeline.steps[1][1]
 
 
 def _import(path: str) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from factory_assets.contracts.model_line import Task
-from factory_assets.core.models.estimators import past_selection
+from factory_assets.core.models.estimators import past_columns
 from factory_assets.core.models.features import prepare_features
 
 
@@ -37,7 +37,7 @@ def predict_prepared(model: Any, features: pd.DataFrame, task: Task) -> np.ndarr
     """`predict_scores` of rows that `prepare_features` already made ready, so that many models can share one preparation."""
     if features.empty:
         return np.zeros(len(features), dtype=np.float64)
-    model, rows = past_selection(model, features)
+    model, rows = past_columns(model, features)
     if task == "regression":
         return np.asarray(model.predict(rows), dtype=np.float64).reshape(-1)
     classes = np.asarray(model.classes_, dtype=np.float64)

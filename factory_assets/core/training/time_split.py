@@ -59,9 +59,8 @@ def cut_by_time(
 
 def _take(rows: pa.Table, places: np.ndarray) -> pa.Table:
     """Rows by rising place; in a table in the order of time those of one part are neighbours, and need not be copied."""
-    if len(places) and places[-1] - places[0] + 1 == len(places):
-        return rows.slice(places[0], len(places))
-    return rows.take(pa.array(places))
+    start, end = (places[0], places[-1] + 1) if len(places) else (0, 0)
+    return rows.slice(start, len(places)) if end - start == len(places) else rows.take(pa.array(places))
 
 
 def utc_instants(moments: pd.Series | pa.ChunkedArray) -> np.ndarray:
