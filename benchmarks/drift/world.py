@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from factory_assets.core.drift import build_references
+from factory_assets.core.drift import numeric_references
 from factory_assets.storage.delta.lake import Lake, TableSpec
 from factory_assets.storage.tables.drift_references import DriftReferences, Serving
 from factory_assets.storage.tables.drift_windows import Window
@@ -46,7 +46,10 @@ def write_rows(lake: Lake, name: str, frame: pd.DataFrame) -> None:
 def keep_references(lake: Lake, frame: pd.DataFrame) -> list[Serving]:
     """What training keeps of the rows, and which reference serves which segment."""
     features = [name for name in frame.columns if name.startswith("f")]
-    made = build_references(frame, features, frame["segment"].to_numpy(), frame["day"].to_numpy())
+    made = {
+        str(segment): tuple(numeric_references(features, rows[features].to_numpy(), rows["day"].to_numpy()))
+        for segment, rows in frame.groupby("segment")
+    }
     DriftReferences(lake).record(LINE, 1, made)
     return [Serving(segment, segment, 1) for segment in sorted(made)]
 

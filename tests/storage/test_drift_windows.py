@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from factory_assets.contracts.drift_policy import DriftSpec
 from factory_assets.contracts.reports import ScoreProfile
-from factory_assets.core.drift import build_references
+from factory_assets.core.drift import build_reference
 from factory_assets.core.drift.counting import ChangedTypeError
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.packing import FLOATS, INTEGERS, unpack
@@ -52,8 +52,14 @@ def write(lake, frame, days=7):
     return lake.pin("features/f")
 
 
+def refer(frame):
+    return {
+        segment: tuple(build_reference(name, rows[name]) for name in FEATURES) for segment, rows in frame.groupby("segment")
+    }
+
+
 def kept(lake, reference):
-    made = build_references(reference, FEATURES, reference["segment"].to_numpy())
+    made = refer(reference)
     DriftReferences(lake).record("line", 3, made)
     return made
 
@@ -120,7 +126,7 @@ def test_a_segment_may_be_served_by_anothers_reference_and_one_without_rows_is_e
 
 def test_references_in_many_files_and_with_features_of_some_segments_alone_count_as_the_frame_does(lake):
     reference, current = rows(0), rows(1, 400, segments=("a", "b", "c'", "unserved"), shift=1.0)
-    made = build_references(reference, FEATURES, reference["segment"].to_numpy())
+    made = refer(reference)
     made["b"] = tuple(kept for kept in made["b"] if kept.feature != "x")
     for segment in ("c'", "a", "b"):
         DriftReferences(lake).record("line", 3, {segment: made[segment]})
@@ -158,7 +164,7 @@ def test_any_numbers_are_counted_alike(tmp_path_factory, before, data):
     after = data.draw(st.lists(st.one_of(st.none(), st.floats()), min_size=1, max_size=40))
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     reference = pd.DataFrame({"x": pd.array(before, dtype="float64")})
-    made = build_references(reference, ["x"])
+    made = {"all": (build_reference("x", reference["x"]),)}
     DriftReferences(lake).record("line", 3, made)
     current = pd.DataFrame({"x": pd.array(after, dtype="float64"), "segment": "all"})
     ours = compare_window(lake, "line", window(write(lake, current), ["x"]), [Serving("all", "all", 3)])
@@ -184,7 +190,7 @@ class TestReferencesOfAnOlderRelease:
     def test_are_packed_with_all_lines_and_versions_before_the_next_are_written(self, lake):
         made = kept(lake, rows(0))
         profile = ScoreProfile((0.5,), (1, 1), (0.0, 1.0), (0.1, 0.1), (0.01, 0.01))
-        predicted = build_references(pd.DataFrame({"prediction": [0.1, 0.9]}), ["prediction"])
+        predicted = {"all": (build_reference("prediction", pd.Series([0.1, 0.9])),)}
         DriftReferences(lake).record("other", 1, predicted, {"all": profile})
         before = lake.rows(DRIFT_REFERENCES)
         as_an_older_release_wrote_them(lake)
@@ -212,7 +218,7 @@ class TestReferences:
         assert found == dict.fromkeys(("a", "d"), made["a"][0])
 
     def test_the_profile_lies_beside_the_predictions(self, lake):
-        made = build_references(pd.DataFrame({"prediction": [0.1, 0.9]}), ["prediction"])
+        made = {"all": (build_reference("prediction", pd.Series([0.1, 0.9])),)}
         profile = ScoreProfile((0.5,), (1, 1), (0.0, 1.0), (0.1, 0.1), (0.01, 0.01))
         DriftReferences(lake).record("line", 1, made, {"all": profile})
         assert DriftReferences(lake).read_profiles("line", {"all": 1}) == {"all": profile}
@@ -221,7 +227,7 @@ class TestReferences:
 
 class TestResults:
     def record(self, lake, day, shift, version=3):
-        made = build_references(rows(0)[["x"]].assign(x=np.random.default_rng(0).normal(size=900)), ["x"])
+        made = {"all": (build_reference("x", pd.Series(np.random.default_rng(0).normal(size=900))),)}
         current = pd.DataFrame({"x": np.random.default_rng(day).normal(shift, size=300)})
         report, table = evaluate_drift(compare_frame(made, current), DriftSpec())
         span = (SPAN[0] + timedelta(days=day), SPAN[1] + timedelta(days=day))

@@ -23,47 +23,17 @@ _MOST_LAGS, _FEWEST_DAYS = 28, 8
 _PROFILE_BINS = 20
 
 
-def build_references(
-    frame: pd.DataFrame,
-    features: Sequence[str],
-    segments: np.ndarray | None = None,
-    days: np.ndarray | None = None,
-) -> dict[str, tuple[FeatureReference, ...]]:
-    """References of all features in each segment, in one sweep (1,000 segments of 300 rows and 12 features: 0.6 s).
+def build_reference(feature: str, values: pd.Series, days: np.ndarray | None = None) -> FeatureReference:
+    """The reference of one feature.
 
     Args:
-        frame: training rows, one column a feature: numbers, booleans or text; infinite numbers count as missing.
-        features: names of columns.
-        segments: the segment key of each row; None takes all rows as the segment "all".
+        feature: its name.
+        values: of the training rows: numbers, booleans or text; infinite numbers count as missing.
         days: the day of each row as an integer; with it the design effect is measured, without it it is 1.
-
-    Returns:
-        Segment key to references in the order of `features`.
 
     Raises:
         ValueError: for a column that is neither numbers nor text.
     """
-    keys = np.full(len(frame), "all") if segments is None else np.asarray(segments).astype(str)
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]]) if len(keys) else np.array([], np.int64)
-    ends = np.r_[starts[1:], len(keys)] if len(keys) else starts
-    numeric = [name for name in features if is_numeric(frame[name])]
-    numbers = np.empty((len(frame), len(numeric)))
-    for place, name in enumerate(numeric):
-        numbers[:, place] = numeric_values(frame[name])[order]
-    texts = {name: frame[name].astype(object).to_numpy()[order] for name in features if name not in numeric}
-    moments = None if days is None else np.asarray(days, dtype=np.int64)[order]
-    found: dict[str, tuple[FeatureReference, ...]] = {}
-    for start, end in zip(starts, ends, strict=True):
-        of_days = None if moments is None else moments[start:end]
-        made = {r.feature: r for r in numeric_references(numeric, numbers[start:end], of_days)}
-        made |= {name: _text_reference(name, values[start:end], of_days) for name, values in texts.items()}
-        found[str(keys[order[start]])] = tuple(made[name] for name in features)
-    return found
-
-
-def build_reference(feature: str, values: pd.Series, days: np.ndarray | None = None) -> FeatureReference:
-    """The reference of one feature; see `build_references`."""
     moments = None if days is None or not len(values) else np.asarray(days, dtype=np.int64)
     if is_numeric(values):
         return numeric_references([feature], numeric_values(values)[:, None], moments)[0]
@@ -135,12 +105,12 @@ def coarse_cells(edge_counts: np.ndarray) -> np.ndarray:
 
 
 def numeric_references(names: Sequence[str], numbers: np.ndarray, days: np.ndarray | None) -> list[FeatureReference]:
-    """The references of all numeric features of one segment; see `build_references`.
+    """The references of all numeric features of one segment, each as `build_reference` makes it.
 
     Args:
         names: of the features.
         numbers: float64 of shape (n, features), NaN for what is missing or infinite.
-        days: as of `build_references`.
+        days: as of `build_reference`.
     """
     ordered, missing = np.sort(numbers, axis=0), np.isnan(numbers)  # missing values last
     rows = len(ordered)

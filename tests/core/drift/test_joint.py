@@ -4,7 +4,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from factory_assets.contracts.drift_policy import DriftSpec, JointDriftSpec
-from factory_assets.core.drift import build_references
+from factory_assets.core.drift import numeric_references
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.joint import DatedRows, encode_rows, evaluate_joint
 from factory_assets.core.drift.verdicts import evaluate_drift
@@ -48,7 +48,7 @@ def test_a_change_of_correlation_is_found_that_no_feature_shows():
     assert {name for name, _ in report.importance[:2]} == {"a", "b"}
     assert "a classifier tells 280 sampled rows against 3,360 of training".capitalize() in report.reason
     frames = [pd.DataFrame(side.values, columns=NAMES) for side in sides]
-    references = build_references(frames[0], NAMES, days=sides[0].days)
+    references = {"all": numeric_references(NAMES, sides[0].values, sides[0].days)}
     features, table = evaluate_drift(compare_frame(references, frames[1]), DriftSpec(min_rows=50))
     assert not features.drifted
     assert table.p_adjusted.min() > 0.05

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory_assets.core.drift import build_reference, build_references, build_score_profile
+from factory_assets.core.drift import build_reference, build_score_profile, numeric_references
 from factory_assets.core.drift.references import MAX_CATEGORIES, cells_of, coarse_cells, design_effects
 
 VALUES = st.lists(st.one_of(st.none(), st.floats(), st.sampled_from([0.0, 1.0])), max_size=60)
@@ -126,20 +126,15 @@ def test_a_feature_of_few_values_is_known_to_be_discrete():
     assert not build_reference("x", pd.Series(np.arange(1000.0))).discrete
 
 
-class TestSegments:
-    def test_all_at_once_is_the_same_as_each_by_itself(self):
-        random = np.random.default_rng(0)
-        frame = pd.DataFrame({"x": random.normal(size=900), "t": random.choice(list("abc"), 900)})
-        frame.loc[::7, "x"] = np.nan
-        segments, days = random.choice(["s1", "s2", "é'"], 900), random.integers(0, 40, 900)
-        together = build_references(frame, ["t", "x"], segments, days)
-        assert sorted(together) == ["s1", "s2", "é'"]
-        for segment, found in together.items():
-            mine = segments == segment
-            assert found == tuple(build_reference(name, frame.loc[mine, name], days[mine]) for name in ("t", "x"))
-
-    def test_no_rows_give_no_segments(self):
-        assert build_references(pd.DataFrame({"x": []}, dtype=float), ["x"], np.array([])) == {}
+@pytest.mark.parametrize("rows", [0, 1, 40, 900])
+def test_features_together_are_referenced_as_each_by_itself(rows):
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(rows, 5))
+    numbers[:, 1], numbers[:, 2] = numbers[:, 1].round(), 3.0
+    numbers[::7, 3] = numbers[:, 4] = np.nan
+    days = random.integers(0, 40, rows)
+    together = numeric_references(list("abcde"), numbers, days)
+    assert together == [build_reference(name, pd.Series(numbers[:, place]), days) for place, name in enumerate("abcde")]
 
 
 class TestDesignEffect:

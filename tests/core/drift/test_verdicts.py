@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from factory_assets.contracts.drift_policy import DriftSpec
-from factory_assets.core.drift import build_reference, build_references
+from factory_assets.core.drift import build_reference, numeric_references
 from factory_assets.core.drift.frames import compare_frame
 from factory_assets.core.drift.verdicts import evaluate_drift
 
@@ -139,7 +139,8 @@ def _fleet(rows, seed, segments=200, shifted=0, shift=1.0):
 class TestFleet:
     @pytest.fixture(scope="class")
     def references(self):
-        return build_references(*_fleet(600, 0)[:1], ["a", "b", "c"], _fleet(600, 0)[1])
+        frame, keys = _fleet(600, 0)
+        return {key: numeric_references(list(frame), rows.to_numpy(), None) for key, rows in frame.groupby(keys)}
 
     def judge(self, references, rows=210, seed=1, shifted=0, shift=1.0, history=None, checks=1, **spec):
         frame, keys = _fleet(rows, seed, shifted=shifted, shift=shift)
