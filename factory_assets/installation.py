@@ -57,11 +57,11 @@ def load_calendar(settings: FactorySettings) -> CalendarSpec | None:
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
     """Everything that is wrong in the declarations here; of sound ones, what keeps them from loading together."""
     tree = _read_tree(settings)
-    problems = [problem for entry in tree.find_broken() for problem in entry.problems]
-    return problems or _find_clashes(tree, settings)
+    broken = [*tree.find_broken(), *tree.set_clashing_aside()]
+    return [problem for entry in broken for problem in entry.problems] or _find_unloadable(tree, settings)
 
 
-def _find_clashes(tree: TolerantTree, settings: FactorySettings) -> list[Problem]:
+def _find_unloadable(tree: TolerantTree, settings: FactorySettings) -> list[Problem]:
     resources = dg.Definitions(resources=build_resources(settings))
     try:
         dg.Definitions.validate_loadable(dg.Definitions.merge(tree.build_all(), resources))

@@ -4,7 +4,7 @@ Dagster builds the tree of a defs folder in one go, and one file that is no YAML
 location down. The only module that touches this half-internal part of Dagster; a test holds it to the pinned version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
@@ -16,6 +16,7 @@ from dagster.components.core.context import ComponentDeclLoadContext
 from dagster.components.core.decl import (
     ComponentDecl,
     DefsFolderDecl,
+    PythonFileDecl,
     build_filesystem_component_decl_from_context,
 )
 from dagster.components.core.defs_module import (
@@ -50,7 +51,7 @@ class TolerantTree(ComponentTree):
     def build_all(self) -> dg.Definitions:
         """Definitions of everything sound, and one red asset for each folder in which something is not."""
         problems: dict[str, list[Problem]] = {}
-        for entry in self.find_broken():
+        for entry in (*self.find_broken(), *self.set_clashing_aside()):
             problems.setdefault(entry.place, []).extend(entry.problems)
         broken = [build_broken_defs(place, found) for place, found in problems.items()]
         return dg.Definitions.merge(self.build_defs(), *broken)
@@ -61,6 +62,24 @@ class TolerantTree(ComponentTree):
         name_shared_names(declared)
         found = [BrokenEntry(component.place, component.problems) for component in declared if component.problems]
         return [*self.unreadable, *found]
+
+    def set_clashing_aside(self) -> list[BrokenEntry]:
+        """Leaves out each own Python file that defines what is already defined; Dagster would load nothing beside it."""
+        taken: dict[str, tuple[object, str]] = {}
+        found = []
+        for decl in sorted(_leaves(self._get_filesystem_decl()), key=lambda decl: isinstance(decl, PythonFileDecl)):
+            defined = _name_definitions(self.build_defs_at_path(decl.loc))
+            file = decl.context.path
+            shown = file.relative_to(self.project_root).as_posix()
+            # One object that a file imports from another is no other definition.
+            clashing = sorted(name for name, what in defined.items() if name in taken and taken[name][0] is not what)
+            if not clashing or not isinstance(decl, PythonFileDecl):
+                taken |= {name: (what, shown) for name, what in defined.items()}
+                continue
+            self.state_tracker.set_cache_data(decl.loc, defs=dg.Definitions())
+            told = (f"{name} is defined in {taken[name][1]} already: give it another name" for name in clashing)
+            found.append(BrokenEntry(file.stem, [Problem(shown, 1, "", sentence) for sentence in told]))
+        return found
 
     def _get_filesystem_decl(self) -> ComponentDecl[Any]:
         location = ComponentPath.from_path(self.defs_module_path)
@@ -99,6 +118,29 @@ def _read_folder(context: ComponentDeclLoadContext, root: Path, found: list[Brok
         source_tree=None,
         component_file_model=None,
     )
+
+
+def _leaves(decl: ComponentDecl[Any]) -> Iterator[ComponentDecl[Any]]:
+    if not isinstance(decl, DefsFolderDecl):
+        yield decl
+        return
+    for child in decl.iterate_child_component_decls():
+        yield from _leaves(child)
+
+
+def _name_definitions(definitions: dg.Definitions) -> dict[str, object]:
+    """What is defined, by what no second definition of a code location may be called."""
+    named: dict[str, object] = {}
+    for asset in definitions.assets or ():
+        # A source asset may stand beside what it refers to.
+        if isinstance(asset, dg.AssetsDefinition | dg.AssetSpec):
+            keys = asset.keys if isinstance(asset, dg.AssetsDefinition) else [asset.key]
+            named |= {f"asset {key.to_user_string()}": asset for key in keys}
+    for check in definitions.asset_checks or ():
+        named |= {f"check {key.asset_key.to_user_string()}:{key.name}": check for key in check.check_keys}
+    named |= {f"job {job.name}": job for job in definitions.jobs or ()}
+    ticking = (*(definitions.schedules or ()), *(definitions.sensors or ()))
+    return named | {f"schedule or sensor {one.name}": one for one in ticking}
 
 
 def _describe(file: Path, root: Path, error: Exception) -> Problem:
