@@ -69,7 +69,7 @@ def score_fleet(
         found = known[keys.indices.to_numpy(zero_copy_only=False)] if len(known) else servers
         servers = np.where(servers < 0, found, servers)
     order = np.argsort(servers, kind="stable")
-    frame = table.select(_columns(models, table.column_names)).take(pa.array(order)).to_pandas()
+    rows = table.select(_columns(models, table.column_names)).take(pa.array(order))
     scores = np.full(table.num_rows, np.nan)
     # Nearly always all models read the same features, which are then made ready once and not a thousand times.
     prepared: dict[tuple[tuple[str, ...], tuple[str, ...]], pd.DataFrame] = {}
@@ -80,7 +80,7 @@ def score_fleet(
             model = models[server]
             reads = (model.numeric, model.categorical)
             if reads not in prepared:
-                prepared[reads] = prepare_features(frame, *reads)
+                prepared[reads] = prepare_features(rows, *reads)
             scores[order[start:end]] = predict_prepared(load(model), prepared[reads].iloc[start:end], task)
     return FleetScores(scores, own if own is not None else segment_keys(table, ()), servers, models)
 
