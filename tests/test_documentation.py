@@ -33,7 +33,7 @@ from factory_assets.contracts.retraining import Cause, LedgerEntry
 from factory_assets.contracts.source import SourceSpec
 from factory_assets.core.backtesting.report_text import COLUMNS, list_cells
 from factory_assets.core.models.artefacts import unpickle_model
-from factory_assets.core.training.fit import split_by_time
+from factory_assets.core.training.time_split import check_rows, cut_by_time
 from factory_assets.demo.plan import FULL
 from factory_assets.lines.summary import list_retrains, read_sql, summarise
 from factory_assets.processes import own_data_folder
@@ -439,7 +439,7 @@ def decide_too_late(folder: Path) -> object:
 def train_on_little(folder: Path) -> object:
     moments = pd.to_datetime(["2013-01-01"] * 3, utc=True)
     rows = pa.Table.from_pandas(pd.DataFrame({"at": moments, "label": [0.0, 1.0, 0.0]}))
-    return split_by_time(rows, "at", timedelta(days=14), None, 200, datetime(2013, 2, 1, tzinfo=UTC))
+    return check_rows(cut_by_time(rows, "at", timedelta(days=14), None, datetime(2013, 2, 1, tzinfo=UTC), timedelta(0)), 200)
 
 
 def own_a_folder_twice(folder: Path) -> object:

@@ -18,29 +18,10 @@ from factory_assets.core.models.features import prepare_features, table_kinds
 from factory_assets.core.models.many_rows import MANY_ROWS
 from factory_assets.core.models.prediction import predict_prepared, predict_scores
 from factory_assets.core.training.search import Fold, Params, SearchReport, cut_folds, draw_candidates, search_params
-from factory_assets.core.training.time_split import (
-    LABEL,
-    SingleClassError,
-    TimeSplit,
-    TooFewRowsError,
-    TrainingDataError,
-    split_by_time,
-    utc_instants,
-)
+from factory_assets.core.training.time_split import LABEL, TimeSplit, utc_instants
 from factory_assets.core.training.weights import recency_weights
 
-__all__ = [
-    "LABEL",
-    "PREDICTION",
-    "SingleClassError",
-    "TimeSplit",
-    "TooFewRowsError",
-    "TrainedModel",
-    "TrainingDataError",
-    "fill_empty_columns",
-    "fit_and_evaluate",
-    "split_by_time",
-]
+__all__ = ["LABEL", "PREDICTION", "TrainedModel", "fill_empty_columns", "fit_and_evaluate", "name_features"]
 
 PREDICTION = "prediction"
 

@@ -45,7 +45,17 @@ class TimeSplit:
 def cut_by_time(
     rows: pa.Table, as_of: str, holdout: timedelta, window: timedelta | None, now: datetime, exam: timedelta
 ) -> TimeSplit:
-    """Parts labelled rows at `now - holdout` as `split_by_time` does, however few there are.
+    """Parts labelled rows at `now - holdout`, however few there are: later rows are never seen by the fit.
+
+    Rows of the future (`as_of` after `now`) are on neither side, nor are rows older than `window` before the cut.
+
+    Args:
+        rows: columns `as_of` (timestamps; naive ones are read as UTC), "label" without nulls, and the features.
+        as_of: name of the timestamp column.
+        holdout: span of the rows that no fit sees, back from `now`, the exam included.
+        window: span of the training rows, back from the cut; None takes all.
+        now: factory time, timezone-aware.
+        exam: span back from `now`.
 
     Raises:
         ValueError: for a naive `now`, or null labels or times.
@@ -142,28 +152,3 @@ def check_classes(split: TimeSplit) -> None:
             f"all {len(split.train)} training rows before {split.cut_utc.isoformat()} have the label"
             f" {labels[0]!r}: there is nothing to learn"
         )
-
-
-def split_by_time(
-    rows: pa.Table, as_of: str, holdout: timedelta, window: timedelta | None, min_rows: int, now: datetime
-) -> TimeSplit:
-    """Parts labelled rows at `now - holdout`: later rows are the holdout, never seen by the fit.
-
-    Rows of the future (`as_of` after `now`) are on neither side, nor are rows older than `window` before the cut.
-
-    Args:
-        rows: columns `as_of` (timestamps; naive ones are read as UTC), "label" without nulls, and the features.
-        as_of: name of the timestamp column.
-        holdout: span of the holdout, back from `now`.
-        window: span of the training rows, back from the cut; None takes all.
-        min_rows: fewest rows on either side.
-        now: factory time, timezone-aware.
-
-    Raises:
-        TooFewRowsError: when one side is too small.
-        SingleClassError: when the training labels are all the same.
-        ValueError: for a naive `now`, or null labels or times.
-    """
-    split = cut_by_time(rows, as_of, holdout, window, now, timedelta(0))
-    check_rows(split, min_rows)
-    return split

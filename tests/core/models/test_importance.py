@@ -1,11 +1,13 @@
 import math
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from factory_assets.core.models.importance import feature_importance
-from factory_assets.core.training.fit import fit_and_evaluate, split_by_time
+from factory_assets.core.training.fit import fit_and_evaluate
+from factory_assets.core.training.time_split import cut_by_time
 
 
 @pytest.fixture(params=["classification", "regression"])
@@ -14,7 +16,7 @@ def trained(request, build_spec, build_frame, now):
     spec = build_spec(estimator=f"sklearn.ensemble.HistGradientBoosting{kind}", params={"max_iter": 20})
     frame = build_frame(task=request.param)
     holdout = now - frame["departs_utc"].iloc[600]
-    split = split_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, None, 100, now)
+    split = cut_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, None, now, timedelta(0))
     return request.param, fit_and_evaluate(spec, split), split.holdout.to_pandas()
 
 

@@ -13,19 +13,16 @@ from factory_assets.contracts.estimators import BUILT_IN
 from factory_assets.core.metrics import evaluate_metrics
 from factory_assets.core.models.artefacts import pickle_model
 from factory_assets.core.models.prediction import predict_scores
-from factory_assets.core.training.fit import (
-    SingleClassError,
-    TooFewRowsError,
-    fill_empty_columns,
-    fit_and_evaluate,
-    split_by_time,
-)
+from factory_assets.core.training.fit import fill_empty_columns, fit_and_evaluate
+from factory_assets.core.training.time_split import SingleClassError, TooFewRowsError, check_rows, cut_by_time
 
 HOLDOUT = timedelta(days=14)
 
 
 def cut(frame, holdout, now, window=None, min_rows=100):
-    return split_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, window, min_rows, now)
+    split = cut_by_time(pa.Table.from_pandas(frame), "departs_utc", holdout, window, now, timedelta(0))
+    check_rows(split, min_rows)
+    return split
 
 
 def change(rows, **columns):

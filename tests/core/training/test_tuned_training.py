@@ -12,7 +12,8 @@ import pytest
 
 from factory_assets.contracts.estimators import allow_estimators, extra_estimators, find_estimator, read_extra_estimators
 from factory_assets.core.models.estimators import EstimatorImportError, build_estimator
-from factory_assets.core.training.fit import LABEL, fit_and_evaluate, split_by_time
+from factory_assets.core.training.fit import LABEL, fit_and_evaluate
+from factory_assets.core.training.time_split import cut_by_time
 from tests.core.conftest import NOW
 
 DEPTHS = {"max_depth": [1, 3], "max_iter": [5, 20]}
@@ -20,7 +21,7 @@ DEPTHS = {"max_depth": [1, 3], "max_iter": [5, 20]}
 
 @pytest.fixture
 def split(build_frame):
-    return split_by_time(pa.Table.from_pandas(build_frame()), "departs_utc", timedelta(days=14), None, 50, NOW)
+    return cut_by_time(pa.Table.from_pandas(build_frame()), "departs_utc", timedelta(days=14), None, NOW, timedelta(0))
 
 
 @pytest.fixture
