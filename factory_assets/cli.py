@@ -28,6 +28,7 @@ class _Commands(typer.core.TyperGroup):
     """Every command reads the settings first; one that is wrong is told by the name of its variable."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _be_quiet()
         try:
             return super().main(*args, **kwargs)
         except ValidationError as error:
@@ -64,7 +65,6 @@ def demo(
 ) -> None:
     """Plays half a year of real flights: lands, trains, scores, and lets failed checks start retrains."""
     os.environ.setdefault("FACTORY_SENSOR_INTERVAL_SECONDS", "5")
-    _be_quiet()
     from factory_assets.demo import plan
     from factory_assets.demo.run import play_demo
 
@@ -84,7 +84,6 @@ def demo(
 @app.command()
 def status() -> None:
     """Prints, for each line: champion, metric, predictions, checks, and retrains with their causes."""
-    _be_quiet()
     _print_status(FactorySettings())
 
 
@@ -144,7 +143,6 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the
 @app.command()
 def validate() -> None:
     """Checks the settings and every declaration below factory_assets/defs; ends with 1 when one is wrong."""
-    _be_quiet()
     from factory_assets.installation import find_declaration_problems
 
     settings = FactorySettings()

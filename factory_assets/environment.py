@@ -8,6 +8,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import duckdb
+
 from factory_assets.contracts.names import suggest
 from factory_assets.settings import FactorySettings
 from factory_assets.storage.tables.alerts import BadTargetError, Outbox
@@ -17,13 +19,20 @@ _READ_BY_DBT = re.compile(rf"{_PREFIX}\w+")
 _ANSWER_SECONDS = 5
 
 
-def find_faults(settings: FactorySettings) -> list[str]:
+def find_faults(settings: FactorySettings, environment: Mapping[str, str] = os.environ) -> list[str]:
     """Settings that will not work whatever comes, each with its variable and what to do; no part of a secret is told."""
+    faults = []
     try:
         Outbox(settings.alert_addresses).check()
     except BadTargetError as error:
-        return [f"FACTORY_ALERT_TARGETS: {error}"]
-    return []
+        faults.append(f"FACTORY_ALERT_TARGETS: {error}")
+    memory = environment.get("FACTORY_DUCKDB_MEMORY")
+    if memory is not None:
+        try:
+            duckdb.connect(config={"memory_limit": memory}).close()
+        except duckdb.Error as error:
+            faults.append(f"FACTORY_DUCKDB_MEMORY: {memory!r} is no amount of memory: {error}")
+    return faults
 
 
 def find_doubts(settings: FactorySettings, environment: Mapping[str, str] = os.environ) -> list[str]:

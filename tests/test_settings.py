@@ -82,6 +82,11 @@ def test_a_wrong_setting_is_told_in_one_sentence_that_names_it(name: str, value:
         ("FACTORY_MLFLOW_TRACKING_URI", "sqlite:///secret.db", "give its absolute path, as sqlite:////data/mlflow.db"),
         ("FACTORY_PROJECT_DIR", "/nowhere", "'/nowhere' has no pyproject.toml: give the folder in which dbt_project"),
         ("FACTORY_PROJECT_DIR", "here", "is not an absolute path"),
+        (
+            "FACTORY_DUCKDB_MEMORY",
+            "lots",
+            "'lots' is no amount of memory: ",
+        ),
         ("FACTORY_ALERT_TARGETS", "json://127.0.0.1/a secret://token", "target 2 of FACTORY_ALERT_TARGETS is no address"),
     ],
 )
