@@ -9,7 +9,6 @@ from functools import partial
 from importlib.metadata import version as package_version
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
@@ -169,8 +168,9 @@ def plan_rows(
     table, readers = add_columns(table, before, taking_part) if add_columns else (table, [])
     job = build_job(spec, table.drop(readers) if readers else table, as_known_at_utc)
     validation = spec.validation
-    moments = pd.to_datetime(table.column(spec.as_of).to_pandas(), utc=True)
-    parts = mark_parts(moments, validation.holdout, validation.window, job.holdout_until_utc, spec.exam_span)
+    parts = mark_parts(
+        table.column(spec.as_of), validation.holdout, validation.window, job.holdout_until_utc, spec.exam_span
+    )
     return Plan(job, table, taking_part, cycles, to_fit, parts)
 
 
