@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -128,6 +127,10 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the
     from factory_assets.storage.mlflow.registry import MlflowRegistry
 
     settings = FactorySettings()
+    _require_usable(settings)
+    if settings.mlflow_uri.startswith(("http://", "https://")):
+        typer.echo("error: FACTORY_MLFLOW_TRACKING_URI names a server, which has a UI of its own: open that", err=True)
+        raise typer.Exit(1)
     with _plain_errors():
         require_free_port(port)
     MlflowRegistry(settings.mlflow_uri, settings.mlflow_artifacts).client()  # makes the store where there is none
@@ -135,9 +138,8 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the
     stores = ["--backend-store-uri", settings.mlflow_uri, "--artifacts-destination", settings.mlflow_artifacts]
     # Without the job runner and with one worker the server is 370 MB in 2 processes, and not 1.7 GB in 10.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen([*command, "--workers", "1", *stores], env={**os.environ, **quiet})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise typer.Exit(process.wait())
+    # In place of this process, so that what stops the one stops the other.
+    os.execve(command[0], [*command, "--workers", "1", *stores], {**os.environ, **quiet})  # noqa: S606
 
 
 @app.command()

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import duckdb
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from factory_assets.contracts.names import suggest
 from factory_assets.settings import FactorySettings
@@ -32,6 +34,12 @@ def find_faults(settings: FactorySettings, environment: Mapping[str, str] = os.e
             duckdb.connect(config={"memory_limit": memory}).close()
         except duckdb.Error as error:
             faults.append(f"FACTORY_DUCKDB_MEMORY: {memory!r} is no amount of memory: {error}")
+    scheme = settings.mlflow_uri.partition("://")[0]
+    if not scheme.startswith(("sqlite", "http")):
+        try:
+            make_url(f"{scheme}://").get_dialect().import_dbapi()
+        except (ImportError, ArgumentError) as error:
+            faults.append(f"FACTORY_MLFLOW_TRACKING_URI: no driver for {scheme}:// is installed here: {error}")
     return faults
 
 

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from factory_assets.contracts.estimators import AllowedEstimator, allow_estimators, read_extra_estimators
 from factory_assets.storage.delta.object_stores import parse_place
 
-_MLFLOW_STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "file")
+_MLFLOW_STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
 
 class FactorySettings(BaseSettings):

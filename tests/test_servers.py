@@ -26,6 +26,25 @@ def taken_port() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def await_end_of(group: int) -> None:
+    """Killed they are; the system needs a moment to take them away."""
+    deadline = time.monotonic() + 60
+    while living_members(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert living_members(group) == []
+
+
 @pytest.mark.parametrize("command", ["dev", "mlflow"])
 def test_a_port_that_is_taken_is_told_before_anything_starts(
     command: str, taken_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -38,10 +57,35 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(
     assert not (tmp_path / "dagster" / "processes.pgid").exists()
 
 
+def test_an_mlflow_ui_that_is_terminated_leaves_no_server(tmp_path: Path) -> None:
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("factory")), "mlflow", "--port", str(port)]
+    environment = {**os.environ, "FACTORY_DATA_DIR": str(tmp_path)}
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not listens(port):
+            assert server.poll() is None
+            time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        await_end_of(server.pid)
+    finally:
+        if living_members(server.pid):
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_the_ui_of_an_mlflow_server_is_the_servers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FACTORY_MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    result = CliRunner().invoke(app, ["mlflow"])
+    assert result.exit_code == 1
+    assert "names a server, which has a UI of its own" in result.stderr
+
+
 def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     record = tmp_path / "dagster" / "processes.pgid"
     environment = {**os.environ, "FACTORY_DATA_DIR": str(tmp_path), "FACTORY_REPORTS_URL": "http://reports.example.com"}
     command = [str(Path(sys.executable).with_name("factory")), "dev", "--port", str(port)]
@@ -55,11 +99,7 @@ def test_a_factory_that_is_terminated_takes_its_daemon_with_it(tmp_path: Path) -
         group = int(record.read_text())
         factory.send_signal(signal.SIGTERM)
         factory.wait(timeout=120)
-        # Killed they are; the system needs a moment to take them away.
-        deadline = time.monotonic() + 60
-        while living_members(group) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert living_members(group) == []
+        await_end_of(group)
     finally:
         factory.kill()
         if record.exists() and living_members(int(record.read_text())):

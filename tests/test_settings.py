@@ -80,6 +80,7 @@ def test_a_wrong_setting_is_told_in_one_sentence_that_names_it(name: str, value:
             "is no address of an MLflow store: begin it with",
         ),
         ("FACTORY_MLFLOW_TRACKING_URI", "sqlite:///secret.db", "give its absolute path, as sqlite:////data/mlflow.db"),
+        ("FACTORY_MLFLOW_TRACKING_URI", "mysql+none://ada:secret@host/db", "no driver for mysql+none:// is installed"),
         ("FACTORY_PROJECT_DIR", "/nowhere", "'/nowhere' has no pyproject.toml: give the folder in which dbt_project"),
         ("FACTORY_PROJECT_DIR", "here", "is not an absolute path"),
         (
