@@ -192,7 +192,7 @@ def _in_order(train: pa.Table, spec: ModelLineSpec) -> pa.Table:
     moments = utc_instants(train[spec.as_of])
     if (moments[1:] > moments[:-1]).all():
         return train
-    keys = train.select([spec.as_of, *spec.entity]).to_pandas(ignore_metadata=True)
+    keys = train.select(list(spec.row_key)).to_pandas(ignore_metadata=True)
     return train.take(pa.array(keys.sort_values(list(keys.columns), kind="stable").index))
 
 

@@ -124,9 +124,10 @@ def test_the_holdout_scores_are_those_of_the_one_predict_path(build_spec, split)
 
 
 @pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "RandomForestClassifier"])
-def test_equal_rows_give_equal_bytes_whatever_their_order_and_dtypes(name, build_spec, split):
+@pytest.mark.parametrize("entity", [["flight_id"], ["flight_id", "departs_utc"]])
+def test_equal_rows_give_equal_bytes_whatever_their_order_and_dtypes(name, entity, build_spec, split):
     """A bootstrap draws rows by position, so a forest is the one that minds their order."""
-    spec = build_spec(estimator=f"sklearn.ensemble.{name}", params={"max_depth": 4})
+    spec = build_spec(estimator=f"sklearn.ensemble.{name}", params={"max_depth": 4}, entity=entity)
     first = fit_and_evaluate(spec, split)
     other = split.train.to_pandas().sample(frac=1, random_state=1)
     other = other.astype({"delay": "Float64", "carrier": "category", "weekend": "int8"})
