@@ -283,8 +283,8 @@ def test_relative_links_resolve(page: Path) -> None:
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
-    """A small lake with the six tables of a line that has lived; with FACTORY_DEMO_DATA, the lake of a demo."""
-    played = os.environ.get("FACTORY_DEMO_DATA")
+    """A small lake with the six tables of a line that has lived; with TEST_DEMO_DATA, the lake of a demo."""
+    played = os.environ.get("TEST_DEMO_DATA")
     if played:
         return Path(played)
     lake = Lake(str(tmp_path / "lake"))
@@ -360,7 +360,7 @@ def test_the_documented_snippet_gives_the_numbers_that_the_command_prints(
 
 
 def test_the_small_lake_has_the_numbers_it_was_given(data_folder: Path) -> None:
-    if os.environ.get("FACTORY_DEMO_DATA"):
+    if os.environ.get("TEST_DEMO_DATA"):
         pytest.skip("the lake of a demo")
     lake = Lake(str(data_folder / "lake"))
     line, silent, _ = summarise(lake, LINES)
@@ -389,7 +389,7 @@ def test_the_other_snippets_run(
     run_block(DOCS / "how-to" / page, 0, data_folder, monkeypatch)
     printed = capsys.readouterr().out
     assert printed
-    assert os.environ.get("FACTORY_DEMO_DATA") or said in printed
+    assert os.environ.get("TEST_DEMO_DATA") or said in printed
 
 
 # --- The errors that are quoted ---

@@ -35,7 +35,7 @@ from tests.lines.fleet_fixture import fleet_spec, read_fleet, write_fleet
 
 CHUNKS = [tuple(SEGMENTS[:5]), tuple(SEGMENTS[5:])]
 HOST = "127.0.0.2"
-FIRST_PORT = int(os.environ.get("FACTORY_TEST_RAY_PORT", "41600"))
+FIRST_PORT = int(os.environ.get("TEST_RAY_PORT", "41600"))
 AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 PORTS = ("port", "node-manager-port", "object-manager-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
          "dashboard-agent-listen-port", "metrics-export-port", "min-worker-port")  # fmt: skip

@@ -28,8 +28,8 @@ def run_factory(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def played_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder after `make demo`; FACTORY_DEMO_DATA names one that was played before, to look again quickly."""
-    before = os.environ.get("FACTORY_DEMO_DATA")
+    """The data folder after `make demo`; TEST_DEMO_DATA names one that was played before, to look again quickly."""
+    before = os.environ.get("TEST_DEMO_DATA")
     if before:
         return Path(before)
     # The workers of one run have folders beside each other: the first plays, the others wait for it.

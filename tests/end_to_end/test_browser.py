@@ -25,7 +25,7 @@ _INSTALL = "no browser: install one with `make browser` (apt-get install chromiu
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 _PATIENCE_MS = 60_000
 
-if CHROMIUM is None and os.environ.get("FACTORY_BROWSER_REQUIRED"):
+if CHROMIUM is None and os.environ.get("TEST_BROWSER_REQUIRED"):
     pytest.fail(_INSTALL, pytrace=False)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=_INSTALL)]
 
@@ -101,8 +101,8 @@ def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def _keep(page: Page, name: str) -> None:
-    """Pictures for a person to look at, where FACTORY_SCREENSHOTS names a folder."""
-    folder = os.environ.get("FACTORY_SCREENSHOTS")
+    """Pictures for a person to look at, where TEST_SCREENSHOTS names a folder."""
+    folder = os.environ.get("TEST_SCREENSHOTS")
     if folder:
         page.screenshot(path=f"{folder}/{name}.png")
 
