@@ -14,7 +14,8 @@ from factory_assets.lines.packages import find_distributions
 
 _CORE = Path(factory_assets.core.__file__ or "").parent
 # What fits a model, and what a search judges its candidates by.
-_TRAINING = ("training/*.py", "models/estimators.py", "models/features.py", "models/prediction.py", "metrics.py")
+_MODELS = ("estimators", "features", "many_rows", "prediction")
+_TRAINING = ("training/*.py", *(f"models/{name}.py" for name in _MODELS), "metrics.py")
 
 
 @cache

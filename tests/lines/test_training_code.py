@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_a_change_of_any_module_of_the_training_is_another_training(tmp_path: Pa
 
 def test_every_module_that_is_named_is_there() -> None:
     assert all(list(training_code._CORE.glob(pattern)) for pattern in training_code._TRAINING)
+
+
+def test_what_the_modules_of_a_fit_import_of_their_own_room_is_part_of_the_training_too() -> None:
+    named = {file for pattern in training_code._TRAINING for file in training_code._CORE.glob(pattern)}
+    models = [file for file in named if file.parent.name == "models"]
+    imported = {
+        name for file in models for name in re.findall(r"from factory_assets\.core\.models\.(\w+)", file.read_text())
+    }
+    assert imported
+    assert imported <= {file.stem for file in models}
 
 
 def test_a_loose_module_and_a_loose_package_are_known_by_their_sources(
