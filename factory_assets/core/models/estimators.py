@@ -22,7 +22,7 @@ from sklearn.utils.validation import has_fit_parameter
 from factory_assets.contracts.estimators import Columns, find_estimator
 from factory_assets.contracts.model_line import Task
 from factory_assets.contracts.names import suggest
-from factory_assets.core.models.many_rows import MANY_ROWS, prepare_many
+from factory_assets.core.models.many_rows import MANY_ROWS, prepare_many, transform_by
 
 _HISTOGRAM_BINS = 255  # HistGradientBoosting's default; a categorical feature may not have more values than bins.
 _ONE_HOT_CATEGORIES = 64
@@ -145,10 +145,7 @@ def past_columns(model: Any, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame | np
     steps = _steps_on_matrix(model, rows)
     if steps is None:
         return model, rows
-    values = rows.to_numpy()
-    for step in steps:
-        values = step.transform(values)
-    return _past_columns(model), values
+    return _past_columns(model), transform_by(steps, rows.to_numpy())
 
 
 def _steps_on_matrix(model: Any, rows: pd.DataFrame) -> list[Any] | None:

@@ -53,14 +53,15 @@ def _fit_by_column(scaler: StandardScaler, values: np.ndarray) -> None:
 
 
 def _transform_by_block(steps: Sequence[Any], values: np.ndarray, order: Literal["C", "F"]) -> np.ndarray:
-    width = _transform(steps, values[:1]).shape[1]
+    width = transform_by(steps, values[:1]).shape[1]
     made = np.empty((len(values), width), order=order)
     for start in range(0, len(values), _BLOCK_ROWS):
-        made[start : start + _BLOCK_ROWS] = _transform(steps, values[start : start + _BLOCK_ROWS])
+        made[start : start + _BLOCK_ROWS] = transform_by(steps, values[start : start + _BLOCK_ROWS])
     return made
 
 
-def _transform(steps: Sequence[Any], values: np.ndarray) -> np.ndarray:
+def transform_by(steps: Sequence[Any], values: np.ndarray) -> np.ndarray:
+    """What fitted steps make of the values, one after the other."""
     for step in steps:
         values = step.transform(values)
     return values
