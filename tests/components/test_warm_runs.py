@@ -1,5 +1,6 @@
 """Runs that a code server forks: from a process with its imports done, and in all else as those that it spawned."""
 
+import importlib.util
 import inspect
 import json
 import os
@@ -7,20 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from dagster._grpc.server import DagsterApiServer
 
-from factory_assets.components.warm_runs import is_code_server, start_runs_warm
+from factory_assets.components.warm_runs import PRELOADED, is_code_server, start_runs_warm
 
 ROOT = Path(__file__).parents[2]
 # A module of its own, as the target of a process has to be found by its name.
 _SERVER = """
-import json, multiprocessing, os, sys
+import gc, json, multiprocessing, os, sys
 
 def run(queue, stop):
-    imported = "factory_assets.components" in sys.modules
+    frozen, imported = gc.get_freeze_count(), set(sys.modules)
     import factory_assets.definitions
     job = factory_assets.definitions.defs().resolve_job_def("arrival_delay__retrain")
-    queue.put([imported, os.environ["FACTORY_DATA_DIR"], job.name, os.getpid(), multiprocessing.parent_process().pid])
+    late = sorted({name.split(".")[0] for name in set(sys.modules) - imported})
+    pids = [os.getpid(), multiprocessing.parent_process().pid]
+    queue.put([frozen, late, os.environ["FACTORY_DATA_DIR"], job.name, *pids])
     stop.wait(60)
     sys.exit(7 if stop.is_set() else 8)
 
@@ -51,11 +55,18 @@ def test_a_run_is_forked_with_its_imports_done_and_is_heard_stopped_and_ended_as
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    imported, data_dir, job, seen_pid, parent, pid, server, alive, exit_code = json.loads(done.stdout.splitlines()[-1])
-    assert imported
+    frozen, late, data_dir, job, seen_pid, parent, pid, server, alive, exit_code = json.loads(done.stdout.splitlines()[-1])
+    assert frozen > 100_000
+    assert not {"dagster_dbt", "dbt", "duckdb", "mlflow", "sklearn", "sqlglot"}.intersection(late)
     assert (data_dir, job) == (str(tmp_path / "data"), "arrival_delay__retrain")
     assert (seen_pid, alive, exit_code) == (pid, True, 7)
     assert parent == server  # who waits for it, though the fork server is who forked it
+
+
+@pytest.mark.parametrize("module", PRELOADED)
+def test_what_is_imported_before_is_there(module: str) -> None:
+    """The fork server passes over what is not."""
+    assert importlib.util.find_spec(module) is not None
 
 
 def test_elsewhere_than_in_a_code_server_nothing_is_changed() -> None:

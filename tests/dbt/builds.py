@@ -64,6 +64,8 @@ def build_until_ctrl_c(lake: str, work: str, project: str, number: int) -> None:
         return stage(*arguments)
 
     dbt_staged_run.stage_model = stage_model
+    # A shell has what it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     build(lake, work, project, number)
 
 
