@@ -8,7 +8,7 @@ import pyarrow as pa
 from factory_assets.core.segments import segment_keys
 from factory_assets.core.serving.left_over import HoldoutScores
 from factory_assets.core.training.time_split import HOLDOUT, TRAIN
-from factory_assets.lines.fitting import Plan
+from factory_assets.lines.planning import Plan
 
 
 def gather_holdouts(plan: Plan, scores: Mapping[str, np.ndarray]) -> dict[str, HoldoutScores]:

@@ -8,7 +8,7 @@ from factory_assets.core.models.importance import feature_importance
 from factory_assets.core.pictures.plots import plot_calibration, plot_importance, plot_predicted_against_actual
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.core.training.time_split import HOLDOUT
-from factory_assets.lines.fitting import Plan
+from factory_assets.lines.planning import Plan
 
 
 def draw_root(spec: ModelLineSpec, plan: Plan, result: SegmentResult | None) -> dict[str, bytes]:

@@ -21,9 +21,9 @@ from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.core.training.time_split import HOLDOUT, TRAIN
-from factory_assets.lines.fitting import Plan
 from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.packages import estimator_packages
+from factory_assets.lines.planning import Plan
 from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
 from factory_assets.lines.segment_files import write_outcomes, write_searches
 from factory_assets.lines.serving import Bundles, flatten, serving_model

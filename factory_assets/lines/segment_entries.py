@@ -18,7 +18,7 @@ from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
-from factory_assets.lines.fitting import Plan
+from factory_assets.lines.planning import Plan
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.mlflow.registry import RegisteredVersion
 from factory_assets.storage.mlflow.segments import MlflowSegments, SegmentRecord, SegmentRuns

@@ -15,8 +15,10 @@ from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.segment_training import SegmentResult
-from factory_assets.lines.fitting import Plan, fingerprint_inputs, fit_plan, plan_cycle
+from factory_assets.lines.fingerprints import fingerprint_inputs
+from factory_assets.lines.fitting import fit_plan
 from factory_assets.lines.pictures import draw_root
+from factory_assets.lines.planning import Plan, plan_cycle
 from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
 from factory_assets.lines.segment_entries import open_entries
 from factory_assets.lines.serving import Bundles

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from factory_assets.core.models.artefacts import UntrustedArtefactError
-from factory_assets.lines.fitting import UnknownSegmentError
 from factory_assets.lines.judging import judge
+from factory_assets.lines.planning import UnknownSegmentError
 from factory_assets.lines.scoring import score_days
 from factory_assets.lines.serving import open_fleet
 from factory_assets.lines.training import train_line
