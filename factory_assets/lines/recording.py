@@ -5,68 +5,27 @@ champion; from it on, every segment has its new one. What comes after (aliases i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
-from pathlib import Path
 
 import numpy as np
 
-from factory_assets.contracts.fleet import FleetReport, NodeDecision
-from factory_assets.contracts.model_versions import LineStanding, ModelVersion
-from factory_assets.contracts.reports import PromotionDecision
+from factory_assets.contracts.model_versions import ModelVersion
 from factory_assets.contracts.segments import ALL
 from factory_assets.core.models.artefacts import AnyModel, stream_bundle
 from factory_assets.core.serving.fleet_scoring import ServingModel
 from factory_assets.core.training.fit import TrainedModel
-from factory_assets.core.training.segment_training import SegmentResult
-from factory_assets.core.training.time_split import HOLDOUT, TRAIN
+from factory_assets.core.training.time_split import TRAIN
+from factory_assets.lines.cycle import Cycle
+from factory_assets.lines.decisions import list_changes
 from factory_assets.lines.holdouts import gather_holdouts
-from factory_assets.lines.packages import estimator_packages
-from factory_assets.lines.planning import Plan
-from factory_assets.lines.segment_entries import SegmentEntries, describe_line, finite, search_params
-from factory_assets.lines.segment_files import write_outcomes, write_searches
-from factory_assets.lines.serving import Bundles, flatten, serving_model
-from factory_assets.lines.setting_aside import SetAside
+from factory_assets.lines.serving import Bundles, serving_model
 from factory_assets.lines.stores import LineStores
+from factory_assets.lines.training_record import describe_training
 from factory_assets.storage.git import read_git_commit
-from factory_assets.storage.mlflow.registry import RegisteredVersion, TrainingRecord, serving_list
-from factory_assets.storage.mlflow.segments import MlflowSegments
+from factory_assets.storage.mlflow.registry import RegisteredVersion
 from factory_assets.storage.tables.drift_samples import TrainingSample
 from factory_assets.storage.tables.training_cycles import TrainingCycle
-from factory_assets.storage.tables.training_sets import TrainingSet
-
-_EXAMPLE_ROWS = 50
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """A cycle that was fitted and decided, and is to be recorded. `key` names it, `inputs` finds it before a row is read."""
-
-    key: str
-    inputs: str
-    training_set: TrainingSet
-    plan: Plan
-    results: Mapping[str, SegmentResult]
-    aside: SetAside
-    entries: SegmentEntries
-    cpu_seconds: Mapping[str, float]
-    pictures: Mapping[str, bytes]
-    decisions: Mapping[str, NodeDecision]
-    report: FleetReport | None
-    before: LineStanding
-    deepest_level: int
-    now: datetime
-    run_id: str
-
-    @property
-    def fitted(self) -> dict[str, tuple[TrainedModel, AnyModel]]:
-        """What was fitted, by segment."""
-        return {
-            segment: (result.trained, result.model)
-            for segment, result in self.results.items()
-            if result.trained is not None and result.model is not None
-        }
 
 
 def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> TrainingCycle:
@@ -77,7 +36,7 @@ def record_cycle(stores: LineStores, cycle: Cycle, bundles: Bundles) -> Training
     """
     models, serving = _gather_models(stores, cycle, bundles)
     artefact_path, _ = stores.artefacts.write(stores.spec.name, stream_bundle(models))
-    fleet = stores.registry.log_training(_describe(stores, cycle, stores.artefacts.path(artefact_path), serving))
+    fleet = stores.registry.log_training(describe_training(stores, cycle, stores.artefacts.path(artefact_path), serving))
     runs = cycle.entries.settle(fleet, cycle.results, cycle.decisions)
     kept = {segment: trained for segment, (trained, packed) in cycle.fitted.items() if packed.sha256 in models}
     stores.references.record(
@@ -122,52 +81,6 @@ def _keep_sample(stores: LineStores, cycle: Cycle, version: int) -> None:
     champion = cycle.before.serving.get(ALL)
     serving = champion.version if champion is not None else None
     stores.drift_samples.record(stores.spec.name, version, sample, trained.numeric, trained.categorical, serving)
-
-
-def show_decisions(stores: LineStores, version: int) -> None:
-    """Brings MLflow's tags and aliases in line with what was decided; safe to do at any time."""
-    spec = stores.spec
-    standing = stores.versions.standing(spec.name)
-    rows = stores.versions.decisions_on(spec.name, version)
-    decision = summarise_decisions(rows)
-    stores.registry.record_decision(spec.name, version, decision.promote, decision.reason)
-    if standing.serving_version:
-        stores.registry.set_champion(spec.name, standing.serving_version)
-    if spec.segment_by and spec.mlflow.per_segment == "changed":
-        serving = {segment: champion.version for segment, champion in standing.serving.items()}
-        MlflowSegments(stores.registry, spec.name).point_champions(serving, (row["segment"] for row in rows))
-
-
-def summarise_decisions(rows: list[dict[str, object]]) -> PromotionDecision:
-    """One decision for the whole line: the root's own words, and counts of the segments where there are any."""
-    root = next((row for row in rows if row["segment"] == ALL), None)
-    below = [row for row in rows if row["segment"] != ALL]
-    promote = any(row["changed"] for row in rows)
-    reason = str(root["reason"]) if root is not None else ""
-    if below:
-        promoted = sum(bool(row["promoted"]) for row in below)
-        failed = sum(row["outcome"] == "failed" for row in below)
-        fitted = sum(row["outcome"] == "fitted" for row in below)
-        left = len(below) - fitted - failed
-        counted = f"{promoted} of {fitted:,} fitted segments promoted, {failed} failed, {left:,} not fitted."
-        reason = f"{counted} All rows: {reason}" if reason else counted
-    value = float(str(root["challenger_value"])) if root is not None and root["challenger_value"] is not None else np.nan
-    against = float(str(root["champion_value"])) if root is not None and root["champion_value"] is not None else None
-    return PromotionDecision(promote, reason or "Nothing was decided.", value, against)
-
-
-def list_changes(
-    decisions: Mapping[str, NodeDecision], before: LineStanding, trained: frozenset[str]
-) -> dict[str, NodeDecision]:
-    """What is written down: every trained segment, and those that are served differently from now on."""
-    found = {}
-    for segment, decision in decisions.items():
-        standing = before.segments.get(segment)
-        if segment in trained or (standing is not None and standing.serves != decision.serves):
-            found[segment] = (
-                decision.keep_outcome(standing.outcome) if standing and decision.outcome == "scored" else decision
-            )
-    return found
 
 
 def _gather_models(stores: LineStores, cycle: Cycle, bundles: Bundles) -> tuple[dict[str, AnyModel], list[ServingModel]]:
@@ -263,70 +176,3 @@ def _cycle_row(stores: LineStores, cycle: Cycle, artefact_path: str, fleet: Regi
         mlflow_run_id=fleet.run_id,
         recorded_at_utc=datetime.now(UTC),
     )
-
-
-def _describe(stores: LineStores, cycle: Cycle, bundle: Path, serving: list[ServingModel]) -> TrainingRecord:
-    spec, training_set, plan = stores.spec, cycle.training_set, cycle.plan
-    root = cycle.results.get(ALL)
-    trained = root.trained if root is not None else None
-    files = {**(write_outcomes(cycle.decisions) if spec.segment_by else {}), **write_searches(cycle.fitted)}
-    reads = dict.fromkeys((*(c for level in spec.levels for c in level), *plan.job.numeric, *plan.job.categorical))
-    for model in serving:
-        reads |= dict.fromkeys((*model.numeric, *model.categorical))
-    example = plan.table.select([c for c in reads if c in plan.table.column_names]).slice(0, _EXAMPLE_ROWS).to_pandas()
-    return TrainingRecord(
-        line=spec.name,
-        cycle=cycle.key,
-        params={
-            "estimator": spec.estimator,
-            **{f"estimator.{name}": str(value) for name, value in spec.params.items()},
-            "features": str(len(plan.job.numeric) + len(plan.job.categorical)),
-            "train_rows": str(int(np.count_nonzero(plan.parts == TRAIN))),
-            "holdout_rows": str(int(np.count_nonzero(plan.parts == HOLDOUT))),
-            "trained_until_utc": (training_set.as_known_at_utc - spec.validation.holdout).isoformat(),
-            "seed": str(spec.validation.seed),
-            **search_params(spec, trained),
-        },
-        metrics={**(_root_metrics(trained) if trained is not None else {}), **_fleet_metrics(cycle)},
-        tags={
-            "factory.line": spec.name,
-            **({"factory.artefact_sha256": root.model.sha256} if root is not None and root.model is not None else {}),
-            "factory.git_commit": read_git_commit(),
-            "factory.dagster_run_id": cycle.run_id,
-            "factory.training_set_version": str(training_set.table.version),
-            "factory.feature_set_version": str(training_set.feature_set.version),
-        },
-        pictures={**cycle.pictures, **files},
-        inputs=[
-            (training_set.table, "training"),
-            (training_set.feature_set, "features"),
-            (training_set.labels, "labels"),
-        ],
-        bundle=bundle,
-        serving=serving_list(spec.levels, spec.task, serving),
-        example=example,
-        example_scores=np.zeros(len(example)),
-        description=describe_line(spec),
-        estimator_packages=estimator_packages(spec.estimator),
-    )
-
-
-def _root_metrics(trained: TrainedModel) -> dict[str, float]:
-    evaluation = trained.evaluation
-    return {**evaluation.scores, **flatten(evaluation.baseline, "baseline"), **flatten(evaluation.dummy, "dummy")}
-
-
-def _fleet_metrics(cycle: Cycle) -> dict[str, float]:
-    """The fleet as a whole beside its global model, and how many segments were trained, failed, and serve themselves."""
-    if not cycle.plan.job.spec.segment_by:
-        return {}
-    counts: dict[str, float] = {
-        "segments_fitted": len(cycle.fitted),
-        "segments_failed": sum(result.outcome == "failed" for result in cycle.results.values()),
-        "segments_serving": sum(decision.serves for decision in cycle.decisions.values()),
-    }
-    report = cycle.report
-    if report is None:
-        return counts
-    values = {f"fleet_{report.metric}": report.value, f"global_{report.metric}": report.global_value}
-    return {**counts, **finite(values), "exam_rows": report.rows}

@@ -15,11 +15,13 @@ from factory_assets.contracts.reports import PromotionDecision
 from factory_assets.contracts.segments import ALL
 from factory_assets.core.serving.hierarchy import FleetGate
 from factory_assets.core.training.segment_training import SegmentResult
+from factory_assets.lines.cycle import Cycle
+from factory_assets.lines.decisions import show_decisions, summarise_decisions
 from factory_assets.lines.fingerprints import fingerprint_inputs
 from factory_assets.lines.fitting import fit_plan
 from factory_assets.lines.pictures import draw_root
 from factory_assets.lines.planning import Plan, plan_cycle
-from factory_assets.lines.recording import Cycle, record_cycle, show_decisions, summarise_decisions
+from factory_assets.lines.recording import record_cycle
 from factory_assets.lines.segment_entries import open_entries
 from factory_assets.lines.serving import Bundles
 from factory_assets.lines.setting_aside import SetAside

@@ -12,9 +12,9 @@ from factory_assets.core.models.artefacts import AnyModel, unpack_payload, unpic
 from factory_assets.core.serving.left_over import HoldoutScores
 from factory_assets.core.training.fit import TrainedModel
 from factory_assets.core.training.segment_training import SegmentResult
+from factory_assets.lines.decisions import list_changes
 from factory_assets.lines.holdouts import gather_holdouts
 from factory_assets.lines.planning import Plan
-from factory_assets.lines.recording import list_changes
 from factory_assets.storage.artefact_store import ArtefactMissingError
 from factory_assets.storage.tables.model_versions import decision_row
 

@@ -19,10 +19,10 @@ from factory_assets.core.training.segment_training import SegmentResult
 from factory_assets.lines.answers import list_answers
 from factory_assets.lines.backtesting.history import History
 from factory_assets.lines.backtesting.reigns import ModelShelf, Reign
+from factory_assets.lines.decisions import summarise_decisions
 from factory_assets.lines.fingerprints import fingerprint_declaration
 from factory_assets.lines.fitting import Fits, fit_plan
 from factory_assets.lines.planning import Plan, plan_rows
-from factory_assets.lines.recording import summarise_decisions
 from factory_assets.lines.stores import LineStores
 from factory_assets.storage.metering import own_cpu_seconds, take_sample
 
