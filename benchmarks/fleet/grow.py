@@ -17,30 +17,28 @@ _LINEAR = 1.25
 
 
 def measure_growth(console: Console, rounds: int) -> list[Figure]:
-    """One full cycle of each size. Rounds above one repeat the small sizes only: the largest takes minutes."""
+    """Full cycles of each size, as many as rounds, in turn: the largest takes minutes, and the machine changes meanwhile."""
     seconds: dict[str, dict[int, list[float]]] = {clock: {size: [] for size in SIZES} for clock in CLOCKS}
     peaks: dict[int, list[int]] = {size: [] for size in SIZES}
     with tempfile.TemporaryDirectory(prefix="bench-fleet-scale-") as temporary:
         flights = read_flights()
-        for size in SIZES:
-            rows = pick_segments(flights, size)
-            for _ in range(1 if size == SIZES[-1] else rounds):
-                work = prepare(Path(temporary) / "fleet", rows, size, "logistic")
+        for _ in range(rounds):
+            for size in SIZES:
+                work = prepare(Path(temporary) / "fleet", pick_segments(flights, size), size, "logistic")
                 measured = run_side("factory", work, "memory")
+                found, peak = measured["seconds"]["memory"]["total"], measured["facts"]["memory peak bytes"]
                 for clock in CLOCKS:
-                    seconds[clock][size].append(measured["seconds"]["memory"]["total"][clock])
-                peaks[size].append(measured["facts"]["memory peak bytes"])
-            median = {clock: np.median(seconds[clock][size]) for clock in CLOCKS}
-            told = f"{median['wall']:.1f} s, {median['cpu']:.1f} s CPU, {np.median(peaks[size]) / 2**20:.0f} MiB"
-            console.print(f"{size:,} segments: {told}")
+                    seconds[clock][size].append(found[clock])
+                peaks[size].append(peak)
+                told = f"{found['wall']:.1f} s, {found['cpu']:.1f} s CPU, {peak / 2**20:.0f} MiB"
+                console.print(f"{size:,} segments: {told}")
     medians = {clock: {size: float(np.median(found)) for size, found in by.items()} for clock, by in seconds.items()}
-    # Of a maximum over several rounds and one of a single round, the first would flatter the ratio.
-    return _figures(medians, {size: float(np.median(found)) for size, found in peaks.items()})
+    return _figures(medians, {size: float(np.median(found)) for size, found in peaks.items()}, rounds)
 
 
-def _figures(seconds: dict[str, dict[int, float]], peaks: dict[int, float]) -> list[Figure]:
+def _figures(seconds: dict[str, dict[int, float]], peaks: dict[int, float], rounds: int) -> list[Figure]:
     small, middle, large = SIZES
-    how = f"a full cycle of logistic regressions at {small:,}, {middle:,} and {large:,} segments"
+    how = f"a full cycle of logistic regressions at {small:,}, {middle:,} and {large:,} segments, median of {rounds}"
     figures = []
     for clock in CLOCKS:
         of = seconds[clock]
@@ -70,7 +68,8 @@ def _figures(seconds: dict[str, dict[int, float]], peaks: dict[int, float]) -> l
             peaks[large] / peaks[middle],
             "x",
             2,
-            "largest sum of proportional set sizes of the run's process and its workers, looked at once a second",
+            "largest sum of proportional set sizes of the run's process and its workers, looked at once a second;"
+            f" median of {rounds}",
         )
     )
     for size in SIZES:
