@@ -24,6 +24,5 @@ def defs() -> dg.Definitions:
 def build_definitions(package: Path, settings: FactorySettings) -> dg.Definitions:
     """Everything declared in `package`/defs. Loads offline: nothing connects, reads a table or logs in."""
     ease_sqlite(sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
-    declared = TolerantTree.for_project(package).build_all()
     bound = dg.Definitions(resources=build_resources(settings), executor=dg.in_process_executor)
-    return dg.Definitions.merge(declared, bound)
+    return TolerantTree.for_project(package).build_all(bound)

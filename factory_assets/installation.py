@@ -56,18 +56,10 @@ def load_calendar(settings: FactorySettings) -> CalendarSpec | None:
 
 def find_declaration_problems(settings: FactorySettings) -> list[Problem]:
     """Everything that is wrong in the declarations here; of sound ones, what keeps them from loading together."""
-    tree = _read_tree(settings)
-    broken = [*tree.find_broken(), *tree.set_clashing_aside()]
-    return [problem for entry in broken for problem in entry.problems] or _find_unloadable(tree, settings)
-
-
-def _find_unloadable(tree: TolerantTree, settings: FactorySettings) -> list[Problem]:
-    resources = dg.Definitions(resources=build_resources(settings))
-    try:
-        dg.Definitions.validate_loadable(dg.Definitions.merge(tree.build_all(), resources))
-    except Exception as error:  # whatever Dagster finds here, it would find when it loads the code location
-        return [Problem("factory_assets/defs", 1, "", f"nothing can be loaded: {' '.join(str(error).split())}")]
-    return []
+    tree, bound = _read_tree(settings), dg.Definitions(resources=build_resources(settings))
+    problems = [problem for entry in tree.set_broken_aside(bound) for problem in entry.problems]
+    fault = None if problems else tree.find_fault(bound)
+    return [Problem("factory_assets/defs", 1, "", f"nothing can be loaded: {fault}")] if fault else problems
 
 
 def _read_tree(settings: FactorySettings) -> TolerantTree:

@@ -1,7 +1,8 @@
 """Loads a defs folder entry by entry, so that a file which cannot be read at all harms only itself.
 
-Dagster builds the tree of a defs folder in one go, and one file that is no YAML, or names no component, takes the code
-location down. The only module that touches this half-internal part of Dagster; a test holds it to the pinned version.
+Dagster builds the tree of a defs folder in one go, and one file that is no YAML, names no component, or does not go with
+the others takes the code location down. The only module that touches this half-internal part of Dagster; a test holds it to
+the pinned version.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from traceback import extract_tb
 from typing import Any
 
 import dagster as dg
-from dagster.components.core.component_tree import ComponentTree
+from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.core.context import ComponentDeclLoadContext
 from dagster.components.core.decl import (
     ComponentDecl,
@@ -23,6 +24,7 @@ from dagster.components.core.defs_module import (
     EXPLICITLY_IGNORED_GLOB_PATTERNS,
     ComponentFileModel,
     ComponentPath,
+    ComponentRootLoc,
     find_defs_or_component_yaml,
 )
 
@@ -33,6 +35,8 @@ from factory_assets.contracts.names import suggest
 from factory_assets.contracts.yaml_documents import YamlError, read_documents
 
 _KEYS = tuple(ComponentFileModel.model_fields)
+# What definitions are made of; a file that has none of it cannot be in the way of others.
+_PARTS = ("assets", "asset_checks", "jobs", "schedules", "sensors", "resources", "executor", "loggers")
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,17 @@ class TolerantTree(ComponentTree):
 
     unreadable: tuple[BrokenEntry, ...] = ()
 
-    def build_all(self) -> dg.Definitions:
-        """Definitions of everything sound, and one red asset for each folder in which something is not."""
+    def build_all(self, bound: dg.Definitions) -> dg.Definitions:
+        """Definitions of everything sound, with what it is `bound` to, and one red asset for each folder that is not."""
         problems: dict[str, list[Problem]] = {}
-        for entry in (*self.find_broken(), *self.set_clashing_aside()):
+        for entry in self.set_broken_aside(bound):
             problems.setdefault(entry.place, []).extend(entry.problems)
         broken = [build_broken_defs(place, found) for place, found in problems.items()]
-        return dg.Definitions.merge(self.build_defs(), *broken)
+        return dg.Definitions.merge(self.build_defs(), *broken, bound)
+
+    def set_broken_aside(self, bound: dg.Definitions) -> list[BrokenEntry]:
+        """Every entry that is not loaded: it is wrong, defines what is defined already, or nothing loads beside it."""
+        return [*self.find_broken(), *self._set_failing_aside(), *self._set_clashing_aside(), *self._set_unfit_aside(bound)]
 
     def find_broken(self) -> list[BrokenEntry]:
         """Every entry that is wrong: in itself, or beside the others."""
@@ -63,23 +71,84 @@ class TolerantTree(ComponentTree):
         found = [BrokenEntry(component.place, component.problems) for component in declared if component.problems]
         return [*self.unreadable, *found]
 
-    def set_clashing_aside(self) -> list[BrokenEntry]:
+    def _set_failing_aside(self) -> list[BrokenEntry]:
+        """Leaves out each own Python file that is imported and yet gives no definitions, as one that has two of one name."""
+        found = []
+        for decl in self._own_files():
+            try:
+                self.build_defs_at_path(decl.loc)
+            except ComponentTreeException as error:
+                self._replace_defs(decl, dg.Definitions())
+                problem = Problem(self._show(decl), 1, "", f"cannot be loaded: {_say(error.__cause__ or error)}")
+                found.append(BrokenEntry(decl.context.path.stem, [problem]))
+        return found
+
+    def _set_clashing_aside(self) -> list[BrokenEntry]:
         """Leaves out each own Python file that defines what is already defined; Dagster would load nothing beside it."""
         taken: dict[str, tuple[object, str]] = {}
         found = []
         for decl in sorted(_leaves(self._get_filesystem_decl()), key=lambda decl: isinstance(decl, PythonFileDecl)):
             defined = _name_definitions(self.build_defs_at_path(decl.loc))
-            file = decl.context.path
-            shown = file.relative_to(self.project_root).as_posix()
+            shown = self._show(decl)
             # One object that a file imports from another is no other definition.
             clashing = sorted(name for name, what in defined.items() if name in taken and taken[name][0] is not what)
             if not clashing or not isinstance(decl, PythonFileDecl):
                 taken |= {name: (what, shown) for name, what in defined.items()}
                 continue
-            self.state_tracker.set_cache_data(decl.loc, defs=dg.Definitions())
+            self._replace_defs(decl, dg.Definitions())
             told = (f"{name} is defined in {taken[name][1]} already: give it another name" for name in clashing)
-            found.append(BrokenEntry(file.stem, [Problem(shown, 1, "", sentence) for sentence in told]))
+            found.append(BrokenEntry(decl.context.path.stem, [Problem(shown, 1, "", sentence) for sentence in told]))
         return found
+
+    def _set_unfit_aside(self, bound: dg.Definitions) -> list[BrokenEntry]:
+        """Leaves out each own Python file beside which Dagster loads nothing, as one with a job of missing assets.
+
+        What a file refers to may be defined in another, so those that do not fit are tried again until none more does.
+        """
+        built = [(decl, self.build_defs_at_path(decl.loc)) for decl in self._own_files()]
+        waiting = [(decl, defined) for decl, defined in built if any(getattr(defined, part) for part in _PARTS)]
+        if not waiting or self.find_fault(bound) is None:
+            return []
+        for decl, _ in waiting:
+            self._replace_defs(decl, dg.Definitions())
+        if self.find_fault(bound) is not None:
+            return []  # it is not theirs
+        while True:
+            unfit: list[tuple[ComponentDecl[Any], dg.Definitions]] = []
+            found: list[BrokenEntry] = []
+            for decl, defined in waiting:
+                self._replace_defs(decl, defined)
+                fault = self.find_fault(bound)
+                if fault is not None:
+                    self._replace_defs(decl, dg.Definitions())
+                    unfit.append((decl, defined))
+                    problem = Problem(self._show(decl), 1, "", f"nothing can be loaded beside it: {fault}")
+                    found.append(BrokenEntry(decl.context.path.stem, [problem]))
+            if len(unfit) in (0, len(waiting)):
+                return found
+            waiting = unfit
+
+    def find_fault(self, bound: dg.Definitions) -> str | None:
+        """What keeps Dagster from loading what there is together; whatever it is, it would take the code location down."""
+        try:
+            dg.Definitions.validate_loadable(dg.Definitions.merge(self.build_defs(), bound))
+        except Exception as error:
+            return _say(error)
+        return None
+
+    def _own_files(self) -> list[ComponentDecl[Any]]:
+        return [decl for decl in _leaves(self._get_filesystem_decl()) if isinstance(decl, PythonFileDecl)]
+
+    def _show(self, decl: ComponentDecl[Any]) -> str:
+        return decl.context.path.relative_to(self.project_root).as_posix()
+
+    def _replace_defs(self, decl: ComponentDecl[Any], definitions: dg.Definitions) -> None:
+        """Has the tree go by other definitions of a file; what was built of them before is forgotten."""
+        self.state_tracker.set_cache_data(decl.loc, defs=definitions)
+        self.state_tracker.set_cache_data(ComponentRootLoc(), defs=None)
+        for folder in decl.context.path.parents:
+            if folder.is_relative_to(self.defs_module_path):
+                self.state_tracker.set_cache_data(ComponentPath.from_path(folder), defs=None)
 
     def _get_filesystem_decl(self) -> ComponentDecl[Any]:
         location = ComponentPath.from_path(self.defs_module_path)
@@ -143,6 +212,12 @@ def _name_definitions(definitions: dg.Definitions) -> dict[str, object]:
     return named | {f"schedule or sensor {one.name}": one for one in ticking}
 
 
+def _say(error: BaseException) -> str:
+    """In one line, with the error that it came from."""
+    words = " ".join(str(error).split()).rstrip(".").removeprefix("Invariant failed. Description: ")
+    return words if error.__cause__ is None else f"{words}: {_say(error.__cause__)}"
+
+
 def _describe(file: Path, root: Path, error: Exception) -> Problem:
     shown = file.relative_to(root).as_posix()
     if file.suffix in (".yaml", ".yml"):
@@ -154,7 +229,7 @@ def _describe(file: Path, root: Path, error: Exception) -> Problem:
             for key in document.value if isinstance(document.value, dict) else ():
                 if key not in _KEYS:
                     return Problem(shown, document.line_of((key,)), key, f"unknown key {key!r}: {suggest(key, _KEYS)}")
-        reason = " ".join(str(error).split()).rstrip(".").removeprefix("Invariant failed. Description: ")
+        reason = _say(error)
         if "`" + components.__name__.partition(".")[0] in reason or reason.startswith("No components found"):
             reason += f": write one of {', '.join(components.__all__)} after `type: {components.__name__}.`"
         return Problem(shown, 1, "", f"cannot be loaded: {reason}")

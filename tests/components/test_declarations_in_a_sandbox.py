@@ -233,12 +233,34 @@ def test_own_python_that_defines_what_there_is_already_is_left_out_and_told(sand
     assert problems_of(definitions, "own") == "\n".join(problems)
 
 
-def test_own_python_that_cannot_be_loaded_beside_the_rest_is_told_before_it_is_deployed(sandbox) -> None:
-    (sandbox.package / "defs" / "own.py").write_text(
-        "import dagster as dg\n\nnightly = dg.define_asset_job('nightly', selection=['nothing'])\n"
-    )
-    (problem,) = find_declaration_problems(sandbox.settings)
-    assert "nothing can be loaded: " in str(problem)
+def test_own_python_beside_which_nothing_loads_is_left_out_and_told(sandbox, keys_of) -> None:
+    a_job = "{0} = dg.define_asset_job('{0}', selection=['{1}'])\n"
+    of_a_job = "tick = dg.ScheduleDefinition(name='tick', job_name='{0}', cron_schedule='@daily')\n"
+    files = {
+        "a_job_of_later": a_job.format("nightly", "later"),
+        "impossible": a_job.format("weekly", "nothing"),
+        "later": "@dg.asset\ndef later() -> None: ...\n",
+        "of_impossible": of_a_job.format("weekly"),
+        "same": "@dg.asset(name='twice')\ndef one() -> None: ...\n\n@dg.asset(name='twice')\ndef two() -> None: ...\n",
+    }
+    (sandbox.package / "defs" / "own").mkdir()
+    for name, text in files.items():
+        (sandbox.package / "defs" / "own" / f"{name}.py").write_text(f"import dagster as dg\n\n{text}")
+    same, impossible, of_impossible = (str(problem) for problem in find_declaration_problems(sandbox.settings))
+    defs, beside = f"{sandbox.package.name}/defs/own", "nothing can be loaded beside it"
+    assert same.startswith(f"{defs}/same.py:1: cannot be loaded: Asset key twice is defined multiple times")
+    assert impossible.startswith(f"{defs}/impossible.py:1: {beside}: Failed to resolve asset job weekly: ")
+    assert "['nothing']" in impossible
+    assert of_impossible.startswith(f'{defs}/of_impossible.py:1: {beside}: ScheduleDefinition "tick" targets job "weekly"')
+    definitions = sandbox.build()
+    dg.Definitions.validate_loadable(definitions)
+    assert "later" in keys_of(definitions)
+    assert definitions.resolve_job_def("nightly")
+    assert {key for key in keys_of(definitions) if key.startswith("broken/")} == {
+        "broken/impossible",
+        "broken/of_impossible",
+        "broken/same",
+    }
 
 
 @pytest.mark.parametrize(
