@@ -40,13 +40,26 @@ def log_together(context: dg.AssetExecutionContext, events: Sequence[dg.AssetMat
 def batched_events() -> Iterator[None]:
     """Dagster stores a batch at once, in the size that the installation chose for itself or else in this one."""
     _ease_batches(SqliteEventLogStorage)
-    chosen = os.environ.get(_BATCH_SWITCH)
-    os.environ.setdefault(_BATCH_SWITCH, str(MOST_AT_ONCE))
+    with switched(_BATCH_SWITCH, os.environ.get(_BATCH_SWITCH, str(MOST_AT_ONCE))):
+        yield
+
+
+@contextmanager
+def switched(name: str, value: str | None) -> Iterator[None]:
+    """A switch that Dagster reads from the environment, set or taken away, and afterwards as the installation has it."""
+    chosen = os.environ.get(name)
+    _set_variable(name, value)
     try:
         yield
     finally:
-        if chosen is None:
-            del os.environ[_BATCH_SWITCH]
+        _set_variable(name, chosen)
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def store_batch(storage: SqliteEventLogStorage, events: Sequence[dg.EventLogEntry]) -> None:

@@ -5,14 +5,12 @@ failed. Each event carries the number of the decision that it shows as its data 
 did not show, or what a new Dagster has never seen, is found by comparing, and shown by the next run.
 """
 
-import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
 
-from factory_assets.components.event_batches import batched_events, log_together
+from factory_assets.components.event_batches import batched_events, log_together, switched
 from factory_assets.components.naming import (
     CAUSE_TAG,
     DATA_VERSION_TAG,
@@ -115,7 +113,8 @@ def _paint_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, reas
     def segments() -> None:
         raise fail_for(reasons)
 
-    with _planned_by_name(), batched_events():
+    # Planned each by its name, whatever the installation chose for its ranges of days.
+    with switched(RANGE_EVENTS_SWITCH, None), batched_events():
         dg.materialize(
             [segments],
             instance=context.instance,
@@ -123,17 +122,6 @@ def _paint_failures(context: dg.AssetExecutionContext, spec: ModelLineSpec, reas
             tags={**range_tags(failed[0], failed[-1]), FOUND_BY_TAG: context.run_id},
             raise_on_error=False,
         )
-
-
-@contextmanager
-def _planned_by_name() -> Iterator[None]:
-    """Runs that are made here plan each partition by its name, whatever the installation chose for its ranges of days."""
-    chosen = os.environ.pop(RANGE_EVENTS_SWITCH, None)
-    try:
-        yield
-    finally:
-        if chosen is not None:
-            os.environ[RANGE_EVENTS_SWITCH] = chosen
 
 
 def _describe_segment(context: dg.AssetExecutionContext, spec: ModelLineSpec, row: Mapping[str, Any]) -> dict[str, Any]:
