@@ -36,6 +36,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from factory_assets.storage.dbt.lake_views import LakeViews, find_lake
 from factory_assets.storage.dbt.model_write import ModelWrite
 from factory_assets.storage.dbt.runs import WITHOUT_LAKE
+from factory_assets.storage.dbt.sandboxes import SandboxError
 from factory_assets.storage.dbt.staged_run import StagedRun
 from factory_assets.storage.delta.lake_lock import LakeBusyError
 from factory_assets.storage.delta.log import UnwritableTableError
@@ -72,7 +73,7 @@ class Plugin(BasePlugin):
             return
         try:
             self._run.begin(cursor, writes=getattr(_find_flags(), "WHICH", None) in _WRITING_COMMANDS)
-        except LakeBusyError as error:
+        except (LakeBusyError, SandboxError) as error:
             raise DbtRuntimeError(str(error)) from error
 
     def store(self, target_config: TargetConfig) -> None:
