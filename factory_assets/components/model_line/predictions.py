@@ -9,7 +9,6 @@ import dagster as dg
 
 from factory_assets.components.calendar import build_partitions
 from factory_assets.components.column_lineage import prediction_lineage
-from factory_assets.components.event_batches import log_together
 from factory_assets.components.freshness_policies import predictions_policy
 from factory_assets.components.metering import metered
 from factory_assets.components.model_line.opening import open_stores
@@ -90,7 +89,8 @@ def build_predictions_asset(
 
 def note_scored_days(context: dg.AssetExecutionContext, spec: ModelLineSpec, days: Iterable[date]) -> None:
     """Tells Dagster of days that were scored, each as a partition of `<line>/predictions`, whichever asset's run did it."""
-    log_together(context, [dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()) for day in days])
+    for day in days:
+        context.log_event(dg.AssetMaterialization(predictions_key(spec.name), partition=day.isoformat()))
 
 
 def _describe(outcome: ScoringOutcome) -> dict[str, Any]:
