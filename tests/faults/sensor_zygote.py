@@ -100,6 +100,9 @@ COMMANDS: dict[str, Callable[[str], None]] = {"tick": tick, "judge": judge, "ret
 
 
 def main() -> None:
+    # Dagster logs to the standard output when two daemons are in each other's way.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     children: list[int] = []
     for line in sys.stdin:
         for part in line.strip().split("&"):  # children of one line run side by side
@@ -116,8 +119,8 @@ def main() -> None:
             children.append(pid)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
         children.clear()
-        sys.stdout.write(" ".join(map(str, codes)) + "\n")
-        sys.stdout.flush()
+        answers.write(" ".join(map(str, codes)) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":
