@@ -105,7 +105,7 @@ def _measure_peers(console: Console, folder: Path, rounds: int) -> dict[str, Cos
     uv = Path(sys.executable).with_name("uv")
     try:
         _spend([str(uv), "venv", "--quiet", "--python", sys.executable, str(python.parents[1])], {}, folder)
-        _spend([str(uv), "pip", "install", "--quiet", "--python", str(python), *_PACKAGES], {}, folder)
+        _spend([str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *_PACKAGES], {}, folder)
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         console.print(f"the peers cannot be installed here: {error}")
         return {}
