@@ -78,9 +78,7 @@ class TolerantTree(ComponentTree):
             try:
                 self.build_defs_at_path(decl.loc)
             except ComponentTreeException as error:
-                self._replace_defs(decl, dg.Definitions())
-                problem = Problem(self._show(decl), 1, "", f"cannot be loaded: {_say(error.__cause__ or error)}")
-                found.append(BrokenEntry(decl.context.path.stem, [problem]))
+                found.append(self._leave_out(decl, f"cannot be loaded: {_say(error.__cause__ or error)}"))
         return found
 
     def _set_clashing_aside(self) -> list[BrokenEntry]:
@@ -89,15 +87,13 @@ class TolerantTree(ComponentTree):
         found = []
         for decl in sorted(_leaves(self._get_filesystem_decl()), key=lambda decl: isinstance(decl, PythonFileDecl)):
             defined = _name_definitions(self.build_defs_at_path(decl.loc))
-            shown = self._show(decl)
             # One object that a file imports from another is no other definition.
             clashing = sorted(name for name, what in defined.items() if name in taken and taken[name][0] is not what)
             if not clashing or not isinstance(decl, PythonFileDecl):
-                taken |= {name: (what, shown) for name, what in defined.items()}
+                taken |= {name: (what, self._show(decl)) for name, what in defined.items()}
                 continue
-            self._replace_defs(decl, dg.Definitions())
             told = (f"{name} is defined in {taken[name][1]} already: give it another name" for name in clashing)
-            found.append(BrokenEntry(decl.context.path.stem, [Problem(shown, 1, "", sentence) for sentence in told]))
+            found.append(self._leave_out(decl, *told))
         return found
 
     def _set_unfit_aside(self, bound: dg.Definitions) -> list[BrokenEntry]:
@@ -120,10 +116,8 @@ class TolerantTree(ComponentTree):
                 self._replace_defs(decl, defined)
                 fault = self.find_fault(bound)
                 if fault is not None:
-                    self._replace_defs(decl, dg.Definitions())
                     unfit.append((decl, defined))
-                    problem = Problem(self._show(decl), 1, "", f"nothing can be loaded beside it: {fault}")
-                    found.append(BrokenEntry(decl.context.path.stem, [problem]))
+                    found.append(self._leave_out(decl, f"nothing can be loaded beside it: {fault}"))
             if len(unfit) in (0, len(waiting)):
                 return found
             waiting = unfit
@@ -141,6 +135,10 @@ class TolerantTree(ComponentTree):
 
     def _show(self, decl: ComponentDecl[Any]) -> str:
         return decl.context.path.relative_to(self.project_root).as_posix()
+
+    def _leave_out(self, decl: ComponentDecl[Any], *reasons: str) -> BrokenEntry:
+        self._replace_defs(decl, dg.Definitions())
+        return BrokenEntry(decl.context.path.stem, [Problem(self._show(decl), 1, "", reason) for reason in reasons])
 
     def _replace_defs(self, decl: ComponentDecl[Any], definitions: dg.Definitions) -> None:
         """Has the tree go by other definitions of a file; what was built of them before is forgotten."""
