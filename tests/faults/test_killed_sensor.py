@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.scheduler.instigation import TickStatus
 
 from factory_assets.components.naming import REQUEST_TAG
 from factory_assets.storage.clock import FactoryClock
@@ -76,6 +77,13 @@ def runs(folder: Path) -> list[dg.DagsterRun]:
         return [run for run in instance.get_runs() if REQUEST_TAG in run.tags]
 
 
+def failed_ticks(folder: Path) -> list[str]:
+    with dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+        states = instance.all_instigator_state()
+        ticks = [tick for state in states for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)]
+    return [str(tick.error) for tick in ticks if tick.status is TickStatus.FAILURE]
+
+
 @pytest.mark.parametrize("crash", CRASHES)
 def test_killed_anywhere_a_failed_check_has_one_run_and_one_answer(
     crash: str, world: Callable[[str], list[int]], tmp_path: Path
@@ -98,5 +106,6 @@ def test_two_daemons_ask_for_one_effective_retrain(world: Callable[[str], list[i
         assert world("tick & tick") == [0, 0]
     assert world("retrain kept_champion & retrain kept_champion") == [0, 0]
     assert world("tick & tick") == [0, 0]
+    assert failed_ticks(tmp_path) == []
     assert len({run.tags[REQUEST_TAG] for run in runs(tmp_path)}) == 1
     assert list(answers(tmp_path).values()) == [1]
