@@ -28,7 +28,7 @@ mlflow: setup  ## MLflow UI, http://127.0.0.1:5000
 	@$(BIN)/factory mlflow
 
 docs: setup  ## dbt's documentation, http://127.0.0.1:8080
-	@cd dbt_project && ../$(BIN)/dbt docs generate --quiet && ../$(BIN)/dbt docs serve --host 127.0.0.1 --port 8080 --no-browser
+	@$(BIN)/factory docs
 
 status: setup  ## How the model lines are
 	@$(BIN)/factory status

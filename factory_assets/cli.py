@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from factory_assets.backtest_command import backtest
 from factory_assets.impact_command import impact
+from factory_assets.sandbox_commands import sandboxes
 from factory_assets.settings import FactorySettings, name_wrong_settings
 
 
@@ -143,6 +145,23 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the
 
 
 @app.command()
+def docs(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages, on 127.0.0.1.")] = 8080) -> None:
+    """Opens dbt's documentation of every table and column, made anew from the project and the lake."""
+    from factory_assets.processes import require_free_port
+
+    settings = FactorySettings()
+    _require_usable(settings)
+    with _plain_errors():
+        require_free_port(port)
+    os.chdir(settings.dbt_project)
+    dbt = str(Path(sys.executable).with_name("dbt"))
+    generated = subprocess.run([dbt, "docs", "generate", "--quiet"], check=False)
+    if generated.returncode:
+        raise typer.Exit(generated.returncode)
+    os.execv(dbt, [dbt, "docs", "serve", "--host", "127.0.0.1", "--port", str(port), "--no-browser"])  # noqa: S606
+
+
+@app.command()
 def validate() -> None:
     """Checks the settings and every declaration below factory_assets/defs; ends with 1 when one is wrong."""
     from factory_assets.installation import find_declaration_problems
@@ -159,6 +178,7 @@ def validate() -> None:
 
 app.command()(impact)
 app.command()(backtest)
+app.add_typer(sandboxes, name="sandbox")
 
 
 @app.command()
@@ -177,48 +197,6 @@ def accept(
         console.print(f"[bold red]error:[/] {error}", markup=True)
         raise typer.Exit(1) from error
     console.print(f"accepted: {incident.source} {incident.day}, {incident.summary}", markup=False)
-
-
-sandboxes = typer.Typer(no_args_is_help=True, help="Analysts' own areas beside the lake: dbt build --target dev makes them.")
-app.add_typer(sandboxes, name="sandbox")
-
-
-@sandboxes.command("list")
-def list_all() -> None:
-    """Prints every sandbox with the tables that were built in it."""
-    from factory_assets.storage.dbt.sandboxes import list_sandboxes
-    from factory_assets.storage.delta.lake import Lake
-
-    found = list_sandboxes(Lake(FactorySettings().lake))
-    for sandbox in found:
-        console.print(f"{sandbox.name}: {', '.join(sandbox.tables) or 'no tables'}", markup=False, soft_wrap=True)
-    if not found:
-        console.print("there is no sandbox: dbt build --target dev makes one", markup=False)
-
-
-@sandboxes.command()
-def drop(
-    user: Annotated[str | None, typer.Argument(help="Whose; absent: FACTORY_SANDBOX, or your user name.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Lists and removes everything in a user's sandboxes, those that rebuild the past among them. Production stays."""
-    from factory_assets.storage.dbt.sandboxes import drop_sandbox, list_sandboxes
-    from factory_assets.storage.delta.lake import Lake
-
-    lake = Lake(FactorySettings().lake)
-    name = user or os.environ.get("FACTORY_SANDBOX") or os.environ.get("USER") or "me"
-    found = list_sandboxes(lake, name)
-    if not found:
-        console.print(f"there is no sandbox of {name!r} beside {lake.root}", markup=False, soft_wrap=True)
-        return
-    for sandbox in found:
-        for table in sandbox.tables or ("no tables",):
-            console.print(f"{sandbox.lake.root}: {table}", markup=False, soft_wrap=True)
-    if not yes:
-        typer.confirm("Remove all of this?", abort=True)
-    for sandbox in found:
-        drop_sandbox(lake, sandbox.name)
-    console.print(f"removed {len(found)} of {name}'s sandboxes", markup=False)
 
 
 def _require_usable(settings: FactorySettings) -> None:

@@ -1,5 +1,6 @@
 """The commands that serve: what they say when they cannot, and what they leave when they are stopped."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from typer.testing import CliRunner
@@ -45,7 +48,7 @@ def await_end_of(group: int) -> None:
     assert living_members(group) == []
 
 
-@pytest.mark.parametrize("command", ["dev", "mlflow"])
+@pytest.mark.parametrize("command", ["dev", "docs", "mlflow"])
 def test_a_port_that_is_taken_is_told_before_anything_starts(
     command: str, taken_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,23 +60,41 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(
     assert not (tmp_path / "dagster" / "processes.pgid").exists()
 
 
-def test_an_mlflow_ui_that_is_terminated_leaves_no_server(tmp_path: Path) -> None:
+@contextmanager
+def served(command: str, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`factory COMMAND`, listening on its port; whatever is left of it at the end is killed."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("factory")), "mlflow", "--port", str(port)]
-    environment = {**os.environ, "FACTORY_DATA_DIR": str(tmp_path)}
+    arguments = [str(Path(sys.executable).with_name("factory")), command, "--port", str(port)]
+    environment = {**os.environ, "FACTORY_DATA_DIR": str(data)}
     server = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        arguments, cwd=data, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
         while not listens(port):
             assert server.poll() is None
             time.sleep(0.05)
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
-        await_end_of(server.pid)
+        yield server, port
     finally:
         if living_members(server.pid):
             os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_an_mlflow_ui_that_is_terminated_leaves_no_server(tmp_path: Path) -> None:
+    with served("mlflow", tmp_path) as (server, _):
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        await_end_of(server.pid)
+
+
+def test_dbts_documentation_is_served_from_whatever_folder_and_ends_when_it_is_terminated(tmp_path: Path) -> None:
+    with served("docs", tmp_path) as (server, port):
+        with urlopen(f"http://127.0.0.1:{port}/manifest.json") as answer:
+            described = json.load(answer)["nodes"]
+        assert "model.factory.fct_flight" in described
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        await_end_of(server.pid)
 
 
 def test_the_ui_of_an_mlflow_server_is_the_servers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
