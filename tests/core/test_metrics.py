@@ -59,7 +59,7 @@ def test_certainty_that_is_wrong_costs_much_and_stays_finite():
     assert 10 < found["log_loss"] < math.inf
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
 def test_the_order_of_rows_does_not_matter(rows):
     labels, scores = (np.array(column, dtype=float) for column in zip(*rows, strict=True))

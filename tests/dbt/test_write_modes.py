@@ -67,7 +67,7 @@ def _expected(mode: str, before: Sequence[Row], after: Sequence[Row], keys: tupl
         return connection.execute("select k, p, x::varchar from t order by all").fetchall()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     mode=st.sampled_from(MODES),
     batches=st.lists(ROWS, min_size=2, max_size=3),

@@ -90,7 +90,7 @@ def test_the_way_from_verdict_to_answer_is_told_leg_by_leg_and_in_times_of_the_t
 SEGMENTS = st.sampled_from(["a", "b", "c", "AA", "all"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     costs=st.lists(st.tuples(SEGMENTS, st.floats(0.1, 100)), min_size=1, max_size=12),
     causes=st.sets(st.tuples(SEGMENTS, st.sampled_from(["quality", "model_age"])), min_size=1, max_size=6),

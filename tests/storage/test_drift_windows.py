@@ -158,7 +158,7 @@ def test_numbers_that_became_text_are_a_broken_contract(lake):
         compare_window(lake, "line", window(table), [Serving("a", "a", 3)])
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.one_of(st.none(), st.floats(), st.sampled_from([0.0, 1.0])), min_size=1, max_size=40), st.data())
 def test_any_numbers_are_counted_alike(tmp_path_factory, before, data):
     after = data.draw(st.lists(st.one_of(st.none(), st.floats()), min_size=1, max_size=40))

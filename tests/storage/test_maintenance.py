@@ -219,7 +219,7 @@ def test_care_and_writers_that_meet_lose_nothing(lake: Lake) -> None:
     assert {row["key"]: row["value"] for row in contents(lake)} == expected
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.lists(st.integers(-5, 5), max_size=4), min_size=1, max_size=6),
     overwrite=st.sets(st.integers(0, 5)),

@@ -43,7 +43,7 @@ def _table(values: Sequence[SqlValue], kind: pa.DataType, numbers: Sequence[int]
 
 
 @given(columns_of_values, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_any_finds_exactly_the_named_rows_in_duckdb(
     column: tuple[pa.DataType, list[SqlValue]], data: st.DataObject
 ) -> None:
@@ -60,7 +60,7 @@ def test_equals_any_finds_exactly_the_named_rows_in_duckdb(
 
 
 @given(columns_of_values, st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_overwriting_by_equals_any_replaces_exactly_the_named_rows_of_a_delta_table(
     column: tuple[pa.DataType, list[SqlValue]], data: st.DataObject
 ) -> None:
@@ -85,13 +85,13 @@ def test_replacing_an_oddly_named_partition_leaves_the_others_alone(text: str, t
 
 
 @given(texts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_comes_back_from_duckdb_unchanged(text: str) -> None:
     assert duckdb.execute(f"SELECT {literal(text)}").fetchall() == [(text,)]
 
 
 @given(texts.filter(bool))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_can_name_a_column(name: str) -> None:
     identifier = quote_identifier(name)
     assert duckdb.execute(f"SELECT {identifier} FROM (SELECT 7 AS {identifier})").fetchall() == [(7,)]

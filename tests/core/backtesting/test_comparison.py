@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_assets.contracts.model_line import METRICS
@@ -48,7 +48,6 @@ def test_days_that_hang_together_widen_the_interval() -> None:
     assert swings.low < 0 < swings.high
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_the_interval_holds_the_gain_and_the_same_seed_gives_the_same(seed: int) -> None:
     rows, good, bad = judged(seed, each_day=3)

@@ -29,7 +29,7 @@ def test_the_ten_bins_are_equally_filled_and_open_on_the_left():
     assert [bins[cell] for cell in cells_of(reference, pd.Series([99.0, 99.5, 5000.0]))] == [0, 1, 9]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(-5, 5) | st.floats(-1e6, 1e6), min_size=1, max_size=300))
 def test_the_ten_bins_are_those_of_ten_quantiles_cut_directly(values):
     present = np.sort(np.array(values, dtype=np.float64))
@@ -97,7 +97,7 @@ def test_numbers_turned_into_text_are_a_broken_contract():
         cells_of(reference, pd.Series(["one"], name="x"))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(VALUES, VALUES)
 def test_every_number_falls_into_exactly_one_cell(before, after):
     reference = build_reference("x", pd.Series(before, dtype="float64"))
@@ -106,7 +106,7 @@ def test_every_number_falls_into_exactly_one_cell(before, after):
     assert len(counted(reference, pd.Series(after, dtype="float64"))) == len(reference.counts)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(TEXTS, TEXTS)
 def test_every_text_falls_into_exactly_one_cell(before, after):
     reference = build_reference("t", pd.Series(before, dtype=object))

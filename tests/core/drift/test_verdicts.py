@@ -116,7 +116,7 @@ class TestVerdict:
         with pytest.raises(ValueError, match=r"\['x'\].*broken contract"):
             _judge(_normal(500, 0), pd.DataFrame({"y": [1.0]}))
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(VALUES, VALUES, st.sampled_from(["auto", "analytic", "permutation"]))
     def test_any_numbers_give_finite_figures(self, before, after, null):
         report = _judge(

@@ -46,7 +46,7 @@ def judge(rows, metric="roc_auc", labelled=True, of=None, **keys):
 
 
 class TestMetrics:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]), st.integers(1, 4)), min_size=4))
     def test_weighted_metrics_are_those_of_scikit_learn(self, rows):
         labels, scores, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))

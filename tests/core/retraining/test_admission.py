@@ -156,7 +156,7 @@ def test_the_price_covers_every_past_run(runs, segments):
     assert all(price.expect(count) >= seconds for count, seconds in runs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_storm_never_promises_more_than_the_day_has(data):
     budget = RetrainBudgetSpec(runs_at_once=3, segments_a_run=40, cpu_minutes_a_day=data.draw(st.sampled_from([5, 20, 60])))

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_assets.contracts.retrain_policy import RetrainSpec
@@ -59,7 +59,6 @@ def _after_a_retrain(policy: RetrainSpec, record: PaymentRecord, days: float, *c
     return factory, replace(factory.situation(), failed=newer, payments={"all": record})
 
 
-@settings(deadline=None)
 @given(st.just(1.0) | st.floats(1.01, 64), st.integers(1, 20))
 def test_a_measured_loss_waits_for_the_declared_cooldown_however_little_retrains_paid(factor, cooldown) -> None:
     policy = RetrainSpec(triggers=["feature_drift", "quality"], cooldown=f"{cooldown}d")

@@ -163,7 +163,7 @@ def test_a_model_that_is_really_as_good_is_seldom_said_to_have_paid() -> None:
     assert paid <= 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-0.9, 0.9), st.integers(0, 5))
 def test_swapping_the_two_models_turns_the_gain_round(gain, seed) -> None:
     labels, own, other, days = world(gain, seed, rows=200)

@@ -122,4 +122,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestWhateverHappens = AnyHistory.TestCase
-TestWhateverHappens.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestWhateverHappens.settings = settings(max_examples=150, stateful_step_count=60)

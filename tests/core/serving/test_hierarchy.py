@@ -75,7 +75,7 @@ def test_segments_whose_models_are_better_beyond_doubt_serve_themselves():
     assert report.value < report.global_value
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([-0.5, 0.0, 0.1, 0.5]), st.sampled_from(["brier", "log_loss", "roc_auc"]))
 def test_on_the_exam_the_fleet_is_never_worse_than_its_global_model(seed, gain, metric):
     nodes, results, rows, own, top = build_fleet(gain, seed, metric)
