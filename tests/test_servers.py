@@ -21,6 +21,14 @@ from factory_assets.processes import living_members
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def terminable() -> Iterator[None]:
+    """Dagster runs of other tests leave SIGTERM as the shell set SIGINT, which may be ignored, and children inherit that."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     with socket.socket() as listener:
